@@ -1,0 +1,336 @@
+"""From a resolved config to the things of a run: domains, pair, classifier, method."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dafw import augment, frozen
+from dafw.checkpoint import load as load_checkpoint
+from dafw.classifier import Classifier
+from dafw.config import COMMON_OPTIONS, Config, backbone, dataset
+from dafw.domain import Domain, resize
+from dafw.errors import UsageError
+from dafw.method import Method
+from dafw.pair import Data, Pair, Protocol, mixed_seed
+from dafw.place import Place
+from dafw.registry import DATASETS, METHODS, options
+from dafw.setting import Setting
+
+LEAST_SIDE = 16  # pixels: below this, three poolings leave nothing
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights a run starts from: another run's state and class names, or none (published or random)."""
+
+    state: dict[str, Tensor]
+    classes: tuple[str, ...]
+
+
+def device_of(config: Config) -> torch.device:
+    """The device asked for; UsageError where it is not there."""
+    if config.device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[config.device]:
+        raise UsageError(f"device={config.device}: there is none on this machine; expected device=auto or device=cpu")
+    return torch.device(config.device)
+
+
+# ---- domains
+
+
+def load_domains(config: Config, note: Note) -> tuple[list[Domain], Domain]:
+    """The sources and the target, as they are on disk."""
+    names = config.src["name"].split("+")
+    nodes = [config.src] if len(names) == 1 else [{**config.src, **config.src[n], "name": n} for n in names]
+    return [_domain(config, node) for node in nodes], _domain(config, config.tgt)
+
+
+def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
+    registered = dataset(node["name"])
+    kinds = {o.name: o.type for o in options(registered)}
+    own = {key: _typed(kinds[key], value) for key, value in node.items() if key in kinds}
+    family, _, domain = node["name"].partition("/")
+    place = Place(
+        root=None if node["root"] is None else Path(node["root"]),
+        data=None if config.data is None else Path(config.data),
+        download=node["download"],
+        split_seed=config.split_seed,
+        domain=domain or None,
+    )
+    return _loaded(family, place, json.dumps(own, sort_keys=True, default=str), _Held(own))
+
+
+class _Held:
+    """Options beside their text, which is what the cache compares."""
+
+    def __init__(self, values: dict[str, Any]):
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.lru_cache(maxsize=6)
+def _loaded(family: str, place: Place, text: str, held: _Held) -> Domain:
+    return DATASETS.get(family)(place, **held.values)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """Enums and paths are plain words in a config and come back as what the plug-in declared."""
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        if isinstance(candidate, type) and value is not None and not isinstance(value, candidate):
+            if issubclass(candidate, Path):
+                return candidate(value)
+            if hasattr(candidate, "__members__"):
+                return candidate[value]
+    return value
+
+
+def common_shape(config: Config, sources: list[Domain], target: Domain) -> tuple[int, int, int]:
+    """(C, S, S): the larger native side, at most the backbone's input size; colour where either has it."""
+    network = backbone(config.backbone["name"])
+    shapes = [domain.shape for domain in (*sources, target) if domain.shape is not None]
+    size = config.image_size
+    if size is None:
+        native = max(max(shape[1:]) for shape in shapes)
+        size = max(min(native, getattr(network, "input_size", 32)), LEAST_SIDE)
+    channels = getattr(network, "channels", None) or max(shape[0] for shape in shapes)
+    return channels, size, size
+
+
+_resized: dict[tuple[Any, ...], Domain] = {}
+
+
+def reconciled(domain: Domain, shape: tuple[int, int, int], note: Note) -> Domain:
+    """The domain at the pair's shape; says what it changed."""
+    if domain.train is None or domain.test is None or domain.shape == shape:
+        return domain
+    assert domain.shape is not None
+    key = (domain.fingerprint, shape)
+    if key not in _resized:
+        if len(_resized) > 4:
+            _resized.clear()
+        tables = [replace(t, inputs=resize(t.inputs, shape[1], shape[0])) for t in (domain.train, domain.test)]
+        _resized[key] = domain.with_tables(*tables)
+    old, new = domain.shape, shape
+    how = "area-averaged" if max(old[1:]) > new[1] else "bilinear"
+    changes = [f"{old[1]}x{old[2]} → {new[1]}x{new[2]} ({how})"] if old[1:] != new[1:] else []
+    if old[0] != new[0]:
+        changes.append("grey → colour by repetition" if new[0] == 3 else "colour → grey")
+    note(f"{domain.name}: {', '.join(changes)}")
+    return _resized[key]
+
+
+def protocol_of(config: Config) -> Protocol:
+    return Protocol(
+        labels=config.labels,
+        split_seed=config.split_seed,
+        source_validation=config.src["validation"],
+        target_validation=config.tgt["validation"],
+        transductive=config.tgt["transductive"],
+        labels_per_class=config.tgt["labels_per_class"],
+    )
+
+
+def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, Pair, nn.Module | None]:
+    """The config with its image size, the pair, and the frozen network whose features the pair hands out, if any."""
+    setting: Setting = METHODS.get(config.method["name"]).setting
+    sources, target = load_domains(config, note)
+    if target.train is None:
+        raise UsageError(f"tgt={target.name} has no images, only published weights; expected a data set, as in tgt=cifar10")
+    if setting is not Setting.TRANSFER and any(s.train is None for s in sources):
+        able = sorted(n for n in METHODS.names() if METHODS.get(n).setting is Setting.TRANSFER)
+        raise UsageError(
+            f"src={config.src['name']} is known by its published weights only, and method={config.method['name']} "
+            f"({setting.value}) needs source examples; expected one of method={','.join(able)}, or another src"
+        )
+    shape = common_shape(config, sources, target)
+    config = replace(config, image_size=shape[1])
+    sources = [reconciled(s, shape, note) for s in sources]
+    target = reconciled(target, shape, note)
+    network = None
+    modality = target.modality
+    if config.backbone["frozen"]:
+        network = frozen_network(config, shape, init)
+        modality = "features"
+        flip = target.flip and all(s.flip for s in sources)
+        weights = frozen.fingerprint(network)
+        weak = augment.views("image")["weak"]
+
+        def convert(table: Any) -> Any:
+            return frozen.features_of(table, network, weights, config.backbone["views"], weak, flip, note)
+
+        sources = [frozen.encoded(s, convert) if s.train is not None else s for s in sources]
+        target = frozen.encoded(target, convert)
+    pair = Pair(
+        sources, target, setting, config.seed, protocol_of(config), augment.views(modality), device_of(config)
+    )
+    pair.image_shape = shape
+    for line in pair.notes:
+        note(line)
+    return config, pair, network
+
+
+# ---- networks
+
+
+def bare_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
+    registered = backbone(config.backbone["name"])
+    kinds = {o.name: o.type for o in options(registered)}
+    own = {k: _typed(kinds[k], v) for k, v in config.backbone.items() if k in kinds and k not in COMMON_OPTIONS["backbone"]}
+    return registered(shape, pretrained, **own)
+
+
+def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -> nn.Module:
+    """The network whose features are the inputs: published, the run's that `init` names, or random by the seed."""
+    body = json.dumps([config.backbone, config.init, shape, config.seed if config.init == "random" else 0], default=str)
+    if init is None:
+        return _bare_once(body, _Once(lambda: _seeded_network(config, shape, config.init == "imagenet")))
+    network = _seeded_network(config, shape, False)
+    prefix = "backbone."
+    network.load_state_dict({k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)})
+    return network
+
+
+class _Once:
+    """A constructor that the cache does not compare: the text beside it says what it makes."""
+
+    def __init__(self, make: Callable[[], nn.Module]):
+        self.make = make
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Once)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.lru_cache(maxsize=2)
+def _bare_once(text: str, once: _Once) -> nn.Module:
+    return once.make()
+
+
+def _seeded_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
+    torch.manual_seed(mixed_seed(config.seed, "model"))
+    network = bare_network(config, shape, pretrained).eval().requires_grad_(False)
+    return network.to(device_of(config), memory_format=torch.channels_last)
+
+
+def build_classifier(
+    config: Config, pair: Pair, network: nn.Module | None, start: Start | None
+) -> Classifier:
+    """Backbone, bottleneck and head, drawn by the seed, with the weights the run starts from."""
+    torch.manual_seed(mixed_seed(config.seed, "model"))
+    body: nn.Module
+    if network is not None:
+        reference = pair.source_train if pair.source_train is not None else pair.target_train
+        body = frozen.FrozenBackbone(network, reference.inputs.cpu(), reference.table.shape[-1])
+    else:
+        body = bare_network(config, pair.image_shape, config.init == "imagenet")
+    width, dropout = config.backbone["feature_dim"], config.backbone["dropout"]
+    model = Classifier(body, len(pair.classes), width, dropout)
+    if start is not None and network is None:
+        model.load(start.state, head=start.classes == pair.classes)
+    elif start is not None and "backbone.mean" in start.state:  # both runs are heads on the same frozen features
+        model.load(start.state, head=start.classes == pair.classes)
+    elif config.init == "imagenet" and network is None:
+        model.pretrained = frozenset(n for n, _ in model.named_parameters() if n.startswith("backbone."))
+    model = model.to(pair.device)
+    return model.to(memory_format=torch.channels_last) if model.convolutional else model  # type: ignore[call-overload]
+
+
+def build_method(config: Config, model: Classifier) -> Method:
+    """The method with its hyper-parameters; what it draws itself is drawn by the seed too."""
+    registered = METHODS.get(config.method["name"])
+    torch.manual_seed(mixed_seed(config.seed, "method"))
+    own = {o.name: _typed(o.type, config.method[o.name]) for o in options(registered)}
+    return registered(model, **own).to(next(model.parameters()).device)
+
+
+def start_of(folder: Path, keep_head: bool = True) -> Start:
+    """The classifier's weights in a run's checkpoint; without its classes where its head means nothing here."""
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    state = {k[len("model.") :]: v for k, v in saved["method"].items() if k.startswith("model.")}
+    return Start(state, tuple(saved["classes"]) if keep_head else ())
+
+
+def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Data:
+    """What the method may see as a whole, with `start_model`."""
+
+    def start_model(path: str | Path | None = None) -> Classifier:
+        if path is None:
+            model = build_classifier(config, pair, network, start)
+        else:
+            model = load(Path(path)).model
+        return model.eval().requires_grad_(False).to(pair.device)
+
+    return pair.data(start_model)
+
+
+def saved_state(config: Config, pair: Pair, method: Method, init_run: Path | None) -> dict[str, Any]:
+    """What checkpoint.pt holds: tensors and plain values only."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return {
+        "method": method.state_dict(),
+        "config": plain,
+        "classes": list(pair.classes),
+        "image_shape": list(pair.image_shape),
+        "init_run": None if init_run is None else str(init_run),
+    }
+
+
+def load(folder: str | Path) -> Method:
+    """The method of a finished run, in eval mode, ready for `predict`. UsageError where there is no run.
+
+    >>> method = load(record.folder)  # doctest: +SKIP
+    >>> method.predict(images).logits.argmax(1)  # doctest: +SKIP
+    """
+    from dafw.config import Evaluate, Train, WandB
+    from dafw.registry import load_plugin
+
+    saved = load_checkpoint(Path(folder) / "checkpoint.pt")
+    values = dict(saved["config"])
+    parts = {"train": Train(**values.pop("train")), "eval": Evaluate(**values.pop("eval")), "wandb": WandB(**values.pop("wandb"))}
+    config = replace(Config(**values, **parts), device="cpu")
+    for file in config.plugins:
+        load_plugin(file)
+    shape = tuple(saved["image_shape"])
+    state: dict[str, Tensor] = saved["method"]
+    body: nn.Module
+    if config.backbone["frozen"]:
+        init = None if saved["init_run"] is None else start_of(Path(saved["init_run"]))
+        network = frozen_network(config, shape, init)
+        body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0])
+    else:
+        body = bare_network(config, shape, False)
+    model = Classifier(body, len(saved["classes"]), config.backbone["feature_dim"], config.backbone["dropout"])
+    method = build_method(config, model)
+    _adopt_buffers(method, state)
+    method.load_state_dict(state, strict=False)
+    return method.eval()
+
+
+def _adopt_buffers(method: Method, state: Mapping[str, Tensor]) -> None:
+    """Buffers whose size is the data's, which `setup` would have made."""
+    for name in state.keys() - method.state_dict().keys():
+        parent, _, leaf = name.rpartition(".")
+        if parent in dict(method.named_modules()):
+            method.get_submodule(parent).register_buffer(leaf, state[name])

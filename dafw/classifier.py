@@ -1,0 +1,76 @@
+"""The network that every method trains: backbone + bottleneck + head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dafw.errors import UsageError
+from dafw.setting import Output
+
+
+def to_float(inputs: Tensor) -> Tensor:
+    """uint8 images become floats in [0, 1]; anything else passes."""
+    return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
+
+
+class Classifier(nn.Module):
+    """backbone (B, ...) → (B, backbone.features); bottleneck Linear-BN-ReLU-dropout → (B, feature_dim); linear head.
+
+    feature_dim=0 leaves the bottleneck out: the head then sits on the backbone's features.
+    `pretrained` names the parameters that were loaded and not drawn at random: they move at a tenth of the rate.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, feature_dim: int = 128, dropout: float = 0.0):
+        super().__init__()
+        self.backbone = backbone
+        width: int = backbone.features  # type: ignore[assignment]
+        self.bottleneck: nn.Module
+        if feature_dim:
+            parts: list[nn.Module] = [nn.Linear(width, feature_dim), nn.BatchNorm1d(feature_dim), nn.ReLU()]
+            self.bottleneck = nn.Sequential(*parts, *([nn.Dropout(dropout)] if dropout else []))
+        else:
+            self.bottleneck = nn.Identity()
+        self.feature_dim = feature_dim or width
+        self.classes = classes
+        self.head = nn.Linear(self.feature_dim, classes)
+        self.pretrained: frozenset[str] = frozenset()
+        self.convolutional = any(isinstance(m, nn.Conv2d) for m in backbone.modules())
+
+    def forward(self, inputs: Tensor) -> Output:
+        """Inputs (B, ...), float in [0, 1] or uint8 for images, to features and logits in float32."""
+        inputs = to_float(inputs)
+        if self.convolutional and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        features = self.bottleneck(self.backbone(inputs))
+        return Output(features.float(), self.head(features).float())
+
+    def together(self, *parts: Tensor) -> list[Output]:
+        """One forward pass over several batches: batch norm sees their mixture, and it is faster than several.
+
+        This is how TLlib and most published code run source and target.
+        """
+        output = self(torch.cat(parts))
+        sizes = [len(part) for part in parts]
+        return [Output(*pair) for pair in zip(output.features.split(sizes), output.logits.split(sizes), strict=True)]
+
+    def load(self, state: dict[str, Tensor], *, head: bool) -> None:
+        """Take another run's weights; the head only where its classes are the same.
+
+        Raises UsageError where the networks are not the same.
+        """
+        wanted = {k: v for k, v in self.state_dict().items() if head or not k.startswith("head.")}
+        given = {k: v for k, v in state.items() if head or not k.startswith("head.")}
+        differ = sorted(k for k in wanted.keys() | given.keys() if k not in wanted or k not in given)
+        differ += sorted(k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape)
+        if differ:
+            raise UsageError(
+                f"the weights do not fit this network: {differ[0]} differs (and {len(differ) - 1} more); "
+                "expected a run with the same backbone, image size and feature_dim"
+            )
+        self.load_state_dict(given, strict=False)
+        self.pretrained = frozenset(given) & {name for name, _ in self.named_parameters()}
+
+    def new_head(self) -> nn.Linear:
+        """A freshly drawn head of the same shape, on the same device."""
+        return nn.Linear(self.feature_dim, self.classes).to(self.head.weight.device)

@@ -1,0 +1,75 @@
+"""The command line, and Hydra's task function (importable, since job launchers pickle it)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dafw import config as configuration
+from dafw.console import Console
+from dafw.errors import TrainingError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what these words ask for; returns the exit code: 0, 1 for a run that failed, 2 for what cannot be asked."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions instead of being printed by Hydra
+    os.environ["DAFW_SWEEP"] = uuid.uuid4().hex[:12]
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    try:
+        configuration.fill_store(overrides)
+        configuration.check_choices(overrides)
+        sys.argv = [sys.argv[0], *words]
+        hydra.main(version_base="1.3", config_path=None, config_name="dafw")(task)()
+    except (UsageError, TrainingError) as error:
+        return told(error, "debug=true" in words)
+    except (HydraException, OmegaConfBaseException) as error:
+        return told(configuration.explained(error, overrides), "debug=true" in words)
+    except OSError as error:
+        return told(UsageError(f"{error.filename or ''}: {error.strerror}; expected a place that can be written"), False)
+    return worst_outcome(overrides)
+
+
+def task(composed: DictConfig) -> None:
+    """One job. In a sweep an error is told and recorded, and the sweep goes on."""
+    from dafw import experiment
+
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    overrides = list(HydraConfig.get().overrides.task)
+    try:
+        configuration.fill_store(overrides)  # again, in the process of a job launcher
+        experiment.run(configuration.from_hydra(composed), Console())
+        code = 0
+    except (UsageError, TrainingError) as error:
+        if not sweep:
+            raise
+        code = told(error, bool(composed.debug))
+    if sweep:
+        with (Path(HydraConfig.get().sweep.dir) / "outcomes.txt").open("a") as outcomes:
+            outcomes.write(f"{code} {' '.join(overrides)}\n")
+
+
+def told(error: Exception, debug: bool) -> int:
+    """Print one line; the exit code for it."""
+    if debug:
+        traceback.print_exception(error)
+    Console().error(str(error))
+    return 1 if isinstance(error, TrainingError) else 2
+
+
+def worst_outcome(overrides: Sequence[str]) -> int:
+    """The largest exit code of a sweep's jobs, which a launcher may have run in other processes."""
+    out = next((word[4:] for word in reversed(overrides) if word.startswith("out=")), "runs")
+    outcomes = Path(out) / "sweeps" / os.environ["DAFW_SWEEP"] / "outcomes.txt"
+    return max((int(line.split()[0]) for line in outcomes.read_text().splitlines()), default=0) if outcomes.exists() else 0

@@ -1,0 +1,100 @@
+"""A domain: one labelled data set drawn from one distribution, with a train and a test split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dafw.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Examples held once in memory: inputs (N, ...) of one shape and labels (N,) int64.
+
+    Images are uint8 (N, C, H, W).
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.labels):
+            raise UsageError(f"{len(self.inputs)} inputs but {len(self.labels)} labels; expected one label an input")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, index: Tensor) -> Table:
+        return Table(self.inputs[index], self.labels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the bytes of inputs and labels."""
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in (self.inputs, self.labels):
+            digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+            digest.update(memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy()))  # type: ignore[arg-type]
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A labelled data set.
+
+    name: what stands in tables and folder names
+    classes: the class names, in the order of the labels; domains are matched by them, never by index
+    train, test: its examples; None for a domain known only through published weights (ImageNet)
+    modality: what one example is: "image" or "features"
+    flip: whether a mirrored input keeps its label (true for objects, false for digits)
+    recipe: the values it is published with, as dotted keys: {"image_size": 128, "train.steps": 2000}
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Table | None
+    test: Table | None
+    modality: str = "image"
+    flip: bool = False
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of one example, (C, H, W) for images; None without examples."""
+        return None if self.train is None else tuple(self.train.inputs.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all examples and class names."""
+        tables = [t.fingerprint for t in (self.train, self.test) if t is not None]
+        return hashlib.blake2b(repr((self.classes, tables)).encode(), digest_size=16).hexdigest()
+
+    def with_tables(self, train: Table, test: Table) -> Domain:
+        return replace(self, train=train, test=test)
+
+
+def resize(images: Tensor, size: int, channels: int) -> Tensor:
+    """uint8 images (N, C, H, W) → uint8 (N, channels, size, size): area averaging down, bilinear up.
+
+    Grey becomes colour by repetition, colour grey by the ITU-R 601 luma that PIL uses.
+    """
+    if images.shape[1] == channels and tuple(images.shape[2:]) == (size, size):
+        return images
+    resized = torch.empty((len(images), channels, size, size), dtype=torch.uint8)
+    for start in range(0, len(images), 1024):  # in parts: floats of a whole data set would not fit
+        part = images[start : start + 1024].float()
+        if part.shape[1] == 3 and channels == 1:
+            part = (part * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        if max(part.shape[2:]) > size:
+            part = F.interpolate(part, size=(size, size), mode="area")
+        elif tuple(part.shape[2:]) != (size, size):
+            part = F.interpolate(part, size=(size, size), mode="bilinear", align_corners=False)
+        resized[start : start + 1024] = part.round().clamp(0, 255).to(torch.uint8).expand(-1, channels, -1, -1)
+    return resized

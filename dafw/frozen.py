@@ -1,0 +1,92 @@
+"""A frozen backbone: its features become the pair's inputs, computed once, kept in the data cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dafw import cache
+from dafw.backbone import Backbone
+from dafw.classifier import to_float
+from dafw.domain import Domain, Table
+from dafw.pair import View, generator
+
+
+class FrozenBackbone(Backbone):
+    """Standardises cached features (B, D) by the mean and standard deviation of the source's training features.
+
+    Images (B, C, H, W) pass through the frozen network first, so that a finished run also answers to images. The
+    network is no submodule: it is never trained, nor saved with the run (its published weights are).
+    """
+
+    def __init__(self, network: nn.Module, features: Tensor | None, width: int):
+        nn.Module.__init__(self)
+        mean, std = (torch.zeros(width), torch.ones(width)) if features is None else _moments(features)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.features = width
+        self._network = [network]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.ndim == 4:
+            inputs = encode(self._network[0], inputs)
+        return (inputs - self.mean) / self.std
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    return features.mean(0), features.std(0).clamp_min(1e-6)
+
+
+@torch.no_grad()
+def encode(network: nn.Module, images: Tensor) -> Tensor:
+    """Features (B, D) of images in eval mode, on the network's device."""
+    network.eval()
+    device = next(network.parameters()).device
+    inputs = to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
+    return network(inputs).float()
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A hash of all weights and buffers, and of the kind of network."""
+    digest = hashlib.blake2b(type(network).__name__.encode(), digest_size=16)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
+    return digest.hexdigest()
+
+
+def features_of(
+    table: Table, network: nn.Module, weights: str, views: int, weak: View, flip: bool, note: Callable[[str], None]
+) -> Table:
+    """The features (N, views, D) of a table of images, computed now or found in the cache.
+
+    View 0 is the image as it is, the others are weak views. The key is the weights, the data (its size included),
+    the number of views and whether they flip.
+    """
+    key = hashlib.blake2b(repr((weights, table.fingerprint, views, flip and views > 1)).encode(), digest_size=16)
+    path = cache.folder("features") / f"{key.hexdigest()}.npy"
+    if not path.exists():
+        note(f"features of {len(table)} images, computed once: {path}")
+        device = next(network.parameters()).device
+        parts = []
+        for rows in torch.arange(len(table)).split(64):
+            seeded = generator("features", int(rows[0]))
+            drawn = [weak(table.inputs, rows, seeded, flip, device) for _ in range(views - 1)]
+            parts.append(torch.stack([encode(network, view) for view in (table.inputs[rows], *drawn)], dim=1).cpu())
+        with cache.written_whole(path) as temporary, temporary.open("wb") as file:
+            np.save(file, torch.cat(parts).numpy(), allow_pickle=False)
+    # copy-on-write: torch warns about memory that it may not write
+    mapped: Any = np.load(path, mmap_mode="c", allow_pickle=False)
+    return Table(torch.from_numpy(mapped), table.labels)
+
+
+def encoded(domain: Domain, convert: Callable[[Table], Table]) -> Domain:
+    """The domain with features in place of images."""
+    assert domain.train is not None
+    assert domain.test is not None
+    return Domain(domain.name, domain.classes, convert(domain.train), convert(domain.test), "features", domain.flip)

@@ -1,0 +1,69 @@
+"""What a run depends on, as a hash: two runs with the same one are the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import dafw
+from dafw import frozen
+from dafw.config import Config, backbone, dataset
+from dafw.pair import Pair
+from dafw.registry import METHODS
+
+VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
+PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
+NOT_RESULTS = {"plots.py", "pictures.py", "tracking.py", "console.py", "cli.py", "run.py", "list.py", "check.py", "study.py"}
+
+
+@functools.cache
+def source_hash() -> str:
+    """A hash of the package's source, without what only shows results. The plug-ins count one by one, where used."""
+    digest = hashlib.blake2b(digest_size=16)
+    root = Path(inspect.getfile(dafw)).parent
+    plugins = {root / folder for folder in ("methods", "datasets", "backbones", "validators", "experiments")}
+    for file in sorted(root.rglob("*.py")):
+        if file.name not in NOT_RESULTS and not plugins.intersection(file.parents):
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def plugin_hash(plugin: Any) -> str:
+    """A hash of the file a plug-in was written in."""
+    return hashlib.blake2b(Path(inspect.getsourcefile(plugin) or "").read_bytes(), digest_size=16).hexdigest()
+
+
+def identity(config: Config, pair: Pair, network: nn.Module | None, depends_on: list[str]) -> dict[str, Any]:
+    """All that decides the numbers of a run."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in VOLATILE}
+    for side in ("src", "tgt", "backbone"):
+        settings[side] = {k: v for k, v in settings[side].items() if k not in PLACES}
+    if Path(str(config.init)).is_dir():
+        settings["init"] = "run"  # which run it is stands in depends_on
+    plugins = [METHODS.get(config.method["name"]), backbone(config.backbone["name"])]
+    plugins += [dataset(name) for side in (config.src, config.tgt) for name in side["name"].split("+")]
+    return {
+        "settings": settings,
+        "data": [d.fingerprint for d in (*pair.sources, pair.target)],
+        "weights": None if network is None else frozen.fingerprint(network),
+        "depends_on": depends_on,
+        "dafw": source_hash(),
+        "plugins": [plugin_hash(p) for p in plugins],
+        "torch": torch.__version__,
+        "device": pair.device.type,
+    }
+
+
+def hash_of(described: dict[str, Any]) -> str:
+    """16 hexadecimal digits."""
+    text = json.dumps(described, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

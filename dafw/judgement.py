@@ -1,0 +1,68 @@
+"""One run judged by its references: verdict, recovered gap, and the rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dafw.evaluation import recovered_gap_of_one_seed, verdict_of_one_seed
+from dafw.record import Record
+
+ROLES = {"lower": "lower reference", "upper": "upper reference", "beside": "beside", "method": "method"}
+
+
+def in_split_order(record: Record) -> Any:
+    """Which target test examples are right, sorted by their row, so that two runs can be compared."""
+    return record.correct()[np.argsort(record.predictions()["index"])]
+
+
+def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
+    """The keys of result.json that compare a run with its references; null where there is nothing to compare."""
+    by_role = {role: other for role, other in rows if role in ("lower", "upper")}
+    references = {
+        role: {"method": other.result["method"], "accuracy": other.accuracy, "run": str(other.folder)}
+        for role, other in by_role.items()
+        if other.result["target"] is not None
+    }
+    judged: dict[str, Any] = {
+        "references": {role: references.get(role) for role in ("lower", "upper")},
+        "beside": [
+            {"method": r.result["method"], "accuracy": r.accuracy, "run": str(r.folder)} for role, r in rows if role == "beside"
+        ],
+        "recovered_gap": None,
+        "recovered_gap_reason": None,
+        "versus_lower": None,
+    }
+    if record.result["target"] is None:
+        judged["recovered_gap_reason"] = "there is no target test example"
+        return judged
+    if "lower" in references:
+        right, lower = in_split_order(record), in_split_order(by_role["lower"])
+        judged["versus_lower"] = verdict_of_one_seed(right, lower)._asdict()
+        if "upper" in references:
+            gap = recovered_gap_of_one_seed(right, lower, in_split_order(by_role["upper"]))
+            judged["recovered_gap"] = gap.value
+            judged["recovered_gap_reason"] = gap.reason or None
+            return judged
+    judged["recovered_gap_reason"] = "it has no upper or no lower reference here"
+    return judged
+
+
+def table(rows: Sequence[tuple[str, Record]]) -> list[dict[str, Any]]:
+    """The rows of the final table."""
+    shown = []
+    for role, record in rows:
+        notes = [*(["found again"] if record.reused else []), *record.result["notes"][-1:]]
+        shown.append(
+            {
+                "role": ROLES[role],
+                "method": record.result["method"],
+                "target": record.result["target"],
+                "source": record.result["source"],
+                "seconds": record.result["seconds"],
+                "note": "; ".join(notes),
+            }
+        )
+    return shown

@@ -1,0 +1,42 @@
+"""Layers that several methods share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, coefficient: float) -> Tensor:
+        ctx.coefficient = coefficient
+        return inputs.view_as(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.coefficient * gradients[0], None
+
+
+def reverse_gradient(inputs: Tensor, coefficient: float = 1.0) -> Tensor:
+    """The identity forward, -coefficient x the gradient backward (Ganin et al. 2016, JMLR 17(59), section 4.2)."""
+    return _ReverseGradient.apply(inputs, coefficient)  # type: ignore[no-any-return]
+
+
+def ganin_ramp(fraction: float, gamma: float = 10.0) -> float:
+    """2 / (1 + exp(-gamma p)) - 1: from 0 to 1 as training goes from p = 0 to 1 (Ganin et al. 2016, section 5.2.2)."""
+    return 2.0 / (1.0 + math.exp(-gamma * fraction)) - 1.0
+
+
+class Discriminator(nn.Sequential):
+    """features (B, feature_dim) → one logit (B,), positive for the source: two hidden layers with ReLU."""
+
+    def __init__(self, feature_dim: int, hidden: int):
+        super().__init__(
+            nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features).squeeze(1)  # type: ignore[no-any-return]

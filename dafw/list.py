@@ -1,0 +1,89 @@
+"""`python -m dafw.list methods|datasets|backbones`: what is registered, with its paper, setting and options."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dafw.config import dataset_names
+from dafw.errors import UsageError
+from dafw.registry import BACKBONES, DATASETS, METHODS, Option, load_plugin, options
+
+PAPER = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")
+
+
+def about(plugin: Any) -> tuple[str, str]:
+    """The first sentence of a plug-in's docstring without its paper, and the paper: "Ganin et al. 2016, JMLR 17(59)"."""
+    text = " ".join((plugin.__doc__ or "").split("\n\n")[0].split())
+    flat = re.sub(r"(\d)\((\d+)\)", r"\1:\2", text)  # a volume's number stands in brackets of its own
+    paper = PAPER.search(flat)
+    if paper is None:
+        return text.rstrip("."), ""
+    return (flat[: paper.start()] + flat[paper.end() :]).strip().rstrip(".").rstrip(), paper.group(1)
+
+
+def described(option: Option) -> str:
+    """weight: float = 1.0"""
+    kind = option.type.__name__ if isinstance(option.type, type) else str(option.type)
+    if option.required:
+        return f"{option.name}: {kind} (needed)"
+    default = option.default.name if isinstance(option.default, Enum) else option.default
+    return f"{option.name}: {kind} = {default}"
+
+
+def rows_of(kind: str) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows, as text."""
+    if kind == "methods":
+        rows = []
+        for name in METHODS.names():
+            method = METHODS.get(name)
+            summary, paper = about(method)
+            variants = [f"{name}/{v}" for v in getattr(method, "variants", {})]
+            starts = method.setting.value if method.start == "init" else f"{method.setting.value}, from {method.start}"
+            rows.append([", ".join([name, *variants]), starts, paper, "\n".join(map(described, options(method))), summary])
+        return ["name", "setting", "paper", "hyper-parameters", "what it is"], rows
+    registry = {"datasets": DATASETS, "backbones": BACKBONES}[kind]
+    rows = []
+    for name in registry.names():
+        plugin = registry.get(name)
+        shown = "\n".join(n for n in dataset_names() if n.split("/")[0] == name) if kind == "datasets" else name
+        summary, paper = about(plugin)
+        rows.append([shown, paper, "\n".join(map(described, options(plugin))), summary])
+    if kind == "backbones":
+        rows.append(["any timm name", "", "small_images: bool = False", "timm.list_models() lists them: backbone=resnet50"])
+    return ["name", "paper", "options", "what it is"], rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m dafw.list", description=__doc__)
+    parser.add_argument("kind", choices=("methods", "datasets", "backbones"))
+    parser.add_argument("plugins", nargs="*", help="files with plug-ins of your own")
+    parsed = parser.parse_args(arguments)
+    try:
+        for file in parsed.plugins:
+            load_plugin(file)
+        columns, rows = rows_of(parsed.kind)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    table = Table(title=parsed.kind, title_justify="left", show_lines=True)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    # on a pipe nothing is cut: a table that greps
+    (console if console.is_terminal else Console(width=200)).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Losses that several methods share, as pure functions; a file a family."""

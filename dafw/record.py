@@ -1,0 +1,109 @@
+"""The run folder and its schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dafw.cache import written_whole
+from dafw.errors import UsageError
+
+SCHEMA = 1
+
+
+@dataclass
+class Record:
+    """A finished run: its folder and what its result.json says."""
+
+    folder: Path
+    result: dict[str, Any]
+    reused: bool = False
+    references: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on target test, a fraction."""
+        return float(self.result["target"]["accuracy"])
+
+    @property
+    def hash(self) -> str:
+        return str(self.result["config_hash"])
+
+    def predictions(self) -> dict[str, Any]:
+        """Of target test: probabilities (N, C), predicted (N,), labels (N,), index (N,)."""
+        with np.load(self.folder / "predictions.npz", allow_pickle=False) as saved:
+            return {name: saved[name] for name in saved.files}
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def correct(self) -> Any:
+        """Which target test examples it gets right, (N,) bool, in the order of the split."""
+        saved = self.predictions()
+        return saved["predicted"] == saved["labels"]
+
+
+def new_folder(parent: Path, stem: str) -> Path:
+    """`parent/stem`, or `stem-2`, ... where that is taken: folders never collide, old ones are never touched."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            folder = parent / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise UsageError(f"the run folder {parent} cannot be written ({error.strerror}); set out=DIR") from error
+    raise UsageError(f"{parent}/{stem}: 9,999 runs of one config; remove some or set out=DIR")
+
+
+def find(parent: Path, stem: str, config_hash: str) -> Record | None:
+    """The finished run of this config, if there is one."""
+    for folder in sorted(parent.glob(f"{stem}*")):
+        record = read(folder)
+        if record is not None and record.hash == config_hash and record.result["status"] == "done":
+            return record
+    return None
+
+
+def read(folder: Path) -> Record | None:
+    """The run in this folder; None where it has no result.json (yet)."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    return Record(folder, json.loads(path.read_text()))
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    with written_whole(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write result.json whole; a number that does not exist is null, never NaN."""
+    with written_whole(folder / "result.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None:
+    """One line of metrics.jsonl."""
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def write_predictions(folder: Path, probabilities: Any, labels: Any, index: Any) -> None:
+    """Of target test: probabilities (N, C) float32, predicted, labels and index (N,) int64."""
+    with written_whole(folder / "predictions.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file, probabilities=probabilities, predicted=probabilities.argmax(1), labels=labels, index=index
+        )

@@ -1,0 +1,202 @@
+"""Names → methods, data sets, backbones, validators.
+
+A plug-in is one function or class in one file. Built-in ones are the modules of `dafw.methods`, `dafw.datasets`,
+`dafw.backbones` and `dafw.validators`; others come from an installed package's entry point of the same name or from
+a file (`plugins=[my_method.py]`). A taken name is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import types
+import typing
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from dafw.errors import UsageError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+SIMPLE_TYPES = (int, float, bool, str, Path)
+
+
+class Option(typing.NamedTuple):
+    """A keyword-only argument of a plug-in: a key on the command line."""
+
+    name: str
+    type: Any
+    default: Any  # inspect.Parameter.empty where one must be given
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+def is_option_type(annotation: Any) -> bool:
+    """Whether a keyword may carry this annotation: int, float, bool, str, Path, an Enum, a list of them, or None."""
+    if annotation in SIMPLE_TYPES or (isinstance(annotation, type) and issubclass(annotation, Enum)):
+        return True
+    if typing.get_origin(annotation) is list:
+        return all(map(is_option_type, typing.get_args(annotation)))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return all(t is type(None) or is_option_type(t) for t in typing.get_args(annotation))
+    return False
+
+
+def options(plugin: Callable[..., Any]) -> list[Option]:
+    """The keyword-only arguments of a registered function, or of a registered class's `__init__`.
+
+    Raises UsageError for one without a type, or with a type the command line cannot write.
+    """
+    function = plugin.__init__ if isinstance(plugin, type) else plugin  # type: ignore[misc]
+    hints = typing.get_type_hints(function)
+    found = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        annotation = hints.get(parameter.name)
+        if annotation is None or not is_option_type(annotation):
+            has = "no type" if annotation is None else f"the type {annotation}"
+            raise UsageError(
+                f"{source_file(plugin)}: {parameter.name} of {plugin.__name__} has {has}; "
+                f"expected int, float, bool, str, Path, Enum or a list of them, as in `{parameter.name}: float = 1.0`"
+            )
+        if parameter.name == "name":
+            raise UsageError(f"{source_file(plugin)}: {plugin.__name__} takes an option `name`; call it something else")
+        found.append(Option(parameter.name, annotation, parameter.default))
+    return found
+
+
+def source_file(plugin: Callable[..., Any]) -> Path:
+    """The file a plug-in was written in."""
+    return Path(inspect.getsourcefile(plugin) or "?")
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """A hint naming what the user may have meant: "did you mean dann, danna?" or all that is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:40])
+    return f"known: {shown}" if len(known) <= 40 else f"known: {shown}, ..."
+
+
+class Registry(Generic[T]):
+    """The plug-ins of one kind, by name."""
+
+    def __init__(self, kind: str, package: str):
+        self.kind = kind
+        self.package = package  # also the entry point group
+        self._plugins: dict[str, T] = {}
+        self._loaded = False
+
+    def add(self, name: str, plugin: T) -> T:
+        options(plugin)  # a wrong signature is told when the file is read, not when the run starts
+        taken = self._plugins.get(name)
+        if taken is not None and source_file(taken) != source_file(plugin):
+            raise UsageError(
+                f"{source_file(plugin)}: the {self.kind} name {name!r} is taken by {source_file(taken)}; "
+                f"rename the file or register it as another name"
+            )
+        self._plugins[name] = plugin
+        plugin.registered_name = name  # type: ignore[attr-defined]
+        return plugin
+
+    def register(self, name: Any = None) -> Any:
+        """Use as `@register` (the name is the file's stem) or `@register("name")`."""
+        if callable(name):
+            return self.add(source_file(name).stem, name)  # type: ignore[arg-type]
+        return lambda plugin: self.add(name or source_file(plugin).stem, plugin)
+
+    def load(self) -> None:
+        """Import the built-in plug-ins and those of installed packages, once."""
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+            importlib.import_module(f"{self.package}.{module}")
+        for point in importlib.metadata.entry_points(group=self.package):
+            before = set(self._plugins)
+            try:
+                loaded = point.load()
+            except UsageError:
+                raise
+            except Exception as error:  # a stranger's code may fail in any way; it is named, never ignored
+                raise UsageError(
+                    f"the plug-in {point.value!r} ({self.package} entry point {point.name!r}) fails to import: "
+                    f"{type(error).__name__}: {error}; mend or uninstall its package"
+                ) from error
+            if not isinstance(loaded, types.ModuleType) and loaded not in self._plugins.values():
+                self.add(point.name, loaded)
+            elif isinstance(loaded, types.ModuleType) and set(self._plugins) == before:
+                raise UsageError(
+                    f"the plug-in {point.value!r} registers no {self.kind}; decorate one with @register_{self.kind}"
+                )
+
+    def names(self) -> list[str]:
+        self.load()
+        return sorted(self._plugins)
+
+    def get(self, name: str) -> T:
+        """The plug-in of this name; UsageError with the nearest names where there is none."""
+        self.load()
+        if name not in self._plugins:
+            raise UsageError(f"unknown {self.kind} {name!r}; {nearest(name, self._plugins)}")
+        return self._plugins[name]
+
+    def __contains__(self, name: str) -> bool:
+        self.load()
+        return name in self._plugins
+
+
+METHODS: Registry[Any] = Registry("method", "dafw.methods")
+DATASETS: Registry[Any] = Registry("dataset", "dafw.datasets")
+BACKBONES: Registry[Any] = Registry("backbone", "dafw.backbones")
+VALIDATORS: Registry[Any] = Registry("validator", "dafw.validators")
+
+register_method = METHODS.register
+register_dataset = DATASETS.register
+register_backbone = BACKBONES.register
+register_validator = VALIDATORS.register
+
+PLUGIN_FILES: dict[str, str] = {}  # path → hash of its source, for the hash of a run
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import a user's file, which registers what is in it. The same file twice is read once.
+
+    Raises UsageError where the file is missing, fails to import or registers a taken name.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise UsageError(f"plugins: no file {path}; expected a Python file, as in plugins=[my_method.py]")
+    digest = hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    if PLUGIN_FILES.get(str(file)) == digest:
+        return
+    for registry in (METHODS, DATASETS, BACKBONES, VALIDATORS):
+        registry.load()  # so that a name taken by a built-in is noticed whichever comes first
+    spec = importlib.util.spec_from_file_location(f"dafw_plugin_{file.stem}_{digest[:8]}", file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"plugins: {path} is not a Python file; expected one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # get_type_hints and dataclasses look the module up
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        del sys.modules[spec.name]
+        raise
+    except Exception as error:  # a stranger's code may fail in any way; it is named, never ignored
+        del sys.modules[spec.name]
+        raise UsageError(f"plugins: {path} fails to import: {type(error).__name__}: {error}") from error
+    PLUGIN_FILES[str(file)] = digest
