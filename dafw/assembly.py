@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from dafw import augment, frozen
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
-from dafw.config import COMMON_OPTIONS, Config, backbone, dataset
+from dafw.config import COMMON_OPTIONS, Config, backbone, config_of, dataset
 from dafw.domain import Domain, resize
 from dafw.errors import UsageError
 from dafw.method import Method
-from dafw.pair import Data, Pair, Protocol, mixed_seed
+from dafw.pair import Data, Pair, Protocol
 from dafw.place import Place
-from dafw.registry import DATASETS, METHODS, options
+from dafw.registry import DATASETS, METHODS, load_plugin, options
 from dafw.setting import Setting
+from dafw.split import mixed_seed
+
+T = TypeVar("T")
 
 LEAST_SIDE = 16  # pixels: below this, three poolings leave nothing
 
@@ -53,7 +56,7 @@ def device_of(config: Config) -> torch.device:
 # ---- domains
 
 
-def load_domains(config: Config, note: Note) -> tuple[list[Domain], Domain]:
+def load_domains(config: Config) -> tuple[list[Domain], Domain]:
     """The sources and the target, as they are on disk."""
     names = config.src["name"].split("+")
     nodes = [config.src] if len(names) == 1 else [{**config.src, **config.src[n], "name": n} for n in names]
@@ -72,34 +75,33 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
         split_seed=config.split_seed,
         domain=domain or None,
     )
-    return _loaded(family, place, json.dumps(own, sort_keys=True, default=str), _Held(own))
+    key = (family, place, json.dumps(own, sort_keys=True, default=str))
+    return remembered(_domains, key, lambda: DATASETS.get(family)(place, **own))
 
 
-class _Held:
-    """Options beside their text, which is what the cache compares."""
-
-    def __init__(self, values: dict[str, Any]):
-        self.values = values
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
+def remembered(cache: dict[Any, T], key: Any, make: Callable[[], T], most: int = 6) -> T:
+    """What was made for this key, or made now: a study's runs in one process share domains and networks."""
+    if key not in cache:
+        while len(cache) >= most:
+            del cache[next(iter(cache))]
+        cache[key] = make()
+    return cache[key]
 
 
-@functools.lru_cache(maxsize=6)
-def _loaded(family: str, place: Place, text: str, held: _Held) -> Domain:
-    return DATASETS.get(family)(place, **held.values)
+_domains: dict[Any, Domain] = {}
+_resized: dict[Any, Domain] = {}
+_networks: dict[Any, nn.Module] = {}
 
 
 def _typed(kind: Any, value: Any) -> Any:
     """Enums and paths are plain words in a config and come back as what the plug-in declared."""
+    if isinstance(value, list):
+        return [_typed(kind, entry) for entry in value]
     for candidate in (kind, *getattr(kind, "__args__", ())):
-        if isinstance(candidate, type) and value is not None and not isinstance(value, candidate):
+        if isinstance(candidate, type) and isinstance(value, str):
             if issubclass(candidate, Path):
                 return candidate(value)
-            if hasattr(candidate, "__members__"):
+            if issubclass(candidate, Enum):
                 return candidate[value]
     return value
 
@@ -116,27 +118,24 @@ def common_shape(config: Config, sources: list[Domain], target: Domain) -> tuple
     return channels, size, size
 
 
-_resized: dict[tuple[Any, ...], Domain] = {}
-
-
-def reconciled(domain: Domain, shape: tuple[int, int, int], note: Note) -> Domain:
-    """The domain at the pair's shape; says what it changed."""
+def reconciled(domain: Domain, shape: tuple[int, int, int], notes: list[str]) -> Domain:
+    """The domain at the pair's shape; notes what it changed."""
     if domain.train is None or domain.test is None or domain.shape == shape:
         return domain
     assert domain.shape is not None
-    key = (domain.fingerprint, shape)
-    if key not in _resized:
-        if len(_resized) > 4:
-            _resized.clear()
-        tables = [replace(t, inputs=resize(t.inputs, shape[1], shape[0])) for t in (domain.train, domain.test)]
-        _resized[key] = domain.with_tables(*tables)
+    train, test = domain.train, domain.test
+
+    def resized() -> Domain:
+        return domain.with_tables(*[replace(t, inputs=resize(t.inputs, shape[1], shape[0])) for t in (train, test)])
+
+    same = remembered(_resized, (domain.fingerprint, shape), resized)
     old, new = domain.shape, shape
     how = "area-averaged" if max(old[1:]) > new[1] else "bilinear"
     changes = [f"{old[1]}x{old[2]} → {new[1]}x{new[2]} ({how})"] if old[1:] != new[1:] else []
     if old[0] != new[0]:
         changes.append("grey → colour by repetition" if new[0] == 3 else "colour → grey")
-    note(f"{domain.name}: {', '.join(changes)}")
-    return _resized[key]
+    notes.append(f"{domain.name}: {', '.join(changes)}")
+    return same
 
 
 def protocol_of(config: Config) -> Protocol:
@@ -153,9 +152,11 @@ def protocol_of(config: Config) -> Protocol:
 def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, Pair, nn.Module | None]:
     """The config with its image size, the pair, and the frozen network whose features the pair hands out, if any."""
     setting: Setting = METHODS.get(config.method["name"]).setting
-    sources, target = load_domains(config, note)
+    sources, target = load_domains(config)
     if target.train is None:
-        raise UsageError(f"tgt={target.name} has no images, only published weights; expected a data set, as in tgt=cifar10")
+        raise UsageError(
+            f"tgt={target.name} has no images, only published weights; expected a data set, as in tgt=cifar10"
+        )
     if setting is not Setting.TRANSFER and any(s.train is None for s in sources):
         able = sorted(n for n in METHODS.names() if METHODS.get(n).setting is Setting.TRANSFER)
         raise UsageError(
@@ -164,8 +165,9 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
         )
     shape = common_shape(config, sources, target)
     config = replace(config, image_size=shape[1])
-    sources = [reconciled(s, shape, note) for s in sources]
-    target = reconciled(target, shape, note)
+    notes: list[str] = []
+    sources = [reconciled(s, shape, notes) for s in sources]
+    target = reconciled(target, shape, notes)
     network = None
     modality = target.modality
     if config.backbone["frozen"]:
@@ -180,12 +182,9 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
 
         sources = [frozen.encoded(s, convert) if s.train is not None else s for s in sources]
         target = frozen.encoded(target, convert)
-    pair = Pair(
-        sources, target, setting, config.seed, protocol_of(config), augment.views(modality), device_of(config)
-    )
+    pair = Pair(sources, target, setting, config.seed, protocol_of(config), augment.views(modality), device_of(config))
     pair.image_shape = shape
-    for line in pair.notes:
-        note(line)
+    pair.notes = notes + pair.notes
     return config, pair, network
 
 
@@ -195,48 +194,31 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
 def bare_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
     registered = backbone(config.backbone["name"])
     kinds = {o.name: o.type for o in options(registered)}
-    own = {k: _typed(kinds[k], v) for k, v in config.backbone.items() if k in kinds and k not in COMMON_OPTIONS["backbone"]}
+    own = {
+        k: _typed(kinds[k], v) for k, v in config.backbone.items() if k in kinds and k not in COMMON_OPTIONS["backbone"]
+    }
     return registered(shape, pretrained, **own)
 
 
 def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -> nn.Module:
     """The network whose features are the inputs: published, the run's that `init` names, or random by the seed."""
-    body = json.dumps([config.backbone, config.init, shape, config.seed if config.init == "random" else 0], default=str)
     if init is None:
-        return _bare_once(body, _Once(lambda: _seeded_network(config, shape, config.init == "imagenet")))
+        seed = config.seed if config.init == "random" else 0
+        key = (json.dumps(config.backbone, sort_keys=True, default=str), config.init, shape, seed, config.device)
+        return remembered(_networks, key, lambda: _seeded_network(config, shape, config.init == "imagenet"))
     network = _seeded_network(config, shape, False)
     prefix = "backbone."
     network.load_state_dict({k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)})
     return network
 
 
-class _Once:
-    """A constructor that the cache does not compare: the text beside it says what it makes."""
-
-    def __init__(self, make: Callable[[], nn.Module]):
-        self.make = make
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Once)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@functools.lru_cache(maxsize=2)
-def _bare_once(text: str, once: _Once) -> nn.Module:
-    return once.make()
-
-
 def _seeded_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
     torch.manual_seed(mixed_seed(config.seed, "model"))
     network = bare_network(config, shape, pretrained).eval().requires_grad_(False)
-    return network.to(device_of(config), memory_format=torch.channels_last)
+    return network.to(device_of(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def build_classifier(
-    config: Config, pair: Pair, network: nn.Module | None, start: Start | None
-) -> Classifier:
+def build_classifier(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Classifier:
     """Backbone, bottleneck and head, drawn by the seed, with the weights the run starts from."""
     torch.manual_seed(mixed_seed(config.seed, "model"))
     body: nn.Module
@@ -247,9 +229,7 @@ def build_classifier(
         body = bare_network(config, pair.image_shape, config.init == "imagenet")
     width, dropout = config.backbone["feature_dim"], config.backbone["dropout"]
     model = Classifier(body, len(pair.classes), width, dropout)
-    if start is not None and network is None:
-        model.load(start.state, head=start.classes == pair.classes)
-    elif start is not None and "backbone.mean" in start.state:  # both runs are heads on the same frozen features
+    if (start is not None and network is None) or (start is not None and "backbone.mean" in start.state):
         model.load(start.state, head=start.classes == pair.classes)
     elif config.init == "imagenet" and network is None:
         model.pretrained = frozenset(n for n, _ in model.named_parameters() if n.startswith("backbone."))
@@ -276,10 +256,7 @@ def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start 
     """What the method may see as a whole, with `start_model`."""
 
     def start_model(path: str | Path | None = None) -> Classifier:
-        if path is None:
-            model = build_classifier(config, pair, network, start)
-        else:
-            model = load(Path(path)).model
+        model = build_classifier(config, pair, network, start) if path is None else load(path).model
         return model.eval().requires_grad_(False).to(pair.device)
 
     return pair.data(start_model)
@@ -303,13 +280,8 @@ def load(folder: str | Path) -> Method:
     >>> method = load(record.folder)  # doctest: +SKIP
     >>> method.predict(images).logits.argmax(1)  # doctest: +SKIP
     """
-    from dafw.config import Evaluate, Train, WandB
-    from dafw.registry import load_plugin
-
     saved = load_checkpoint(Path(folder) / "checkpoint.pt")
-    values = dict(saved["config"])
-    parts = {"train": Train(**values.pop("train")), "eval": Evaluate(**values.pop("eval")), "wandb": WandB(**values.pop("wandb"))}
-    config = replace(Config(**values, **parts), device="cpu")
+    config = replace(config_of(saved["config"]), device="cpu")
     for file in config.plugins:
         load_plugin(file)
     shape = tuple(saved["image_shape"])

@@ -27,7 +27,8 @@ class Classifier(nn.Module):
         width: int = backbone.features  # type: ignore[assignment]
         self.bottleneck: nn.Module
         if feature_dim:
-            parts: list[nn.Module] = [nn.Linear(width, feature_dim), nn.BatchNorm1d(feature_dim), nn.ReLU()]
+            linear = nn.Linear(width, feature_dim, bias=False)  # batch norm would subtract a bias again
+            parts: list[nn.Module] = [linear, nn.BatchNorm1d(feature_dim), nn.ReLU()]
             self.bottleneck = nn.Sequential(*parts, *([nn.Dropout(dropout)] if dropout else []))
         else:
             self.bottleneck = nn.Identity()

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dafw import config as configuration
+from dafw import store
 from dafw.console import Console
 from dafw.errors import TrainingError, UsageError
 
@@ -27,35 +27,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions instead of being printed by Hydra
     os.environ["DAFW_SWEEP"] = uuid.uuid4().hex[:12]
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    exit_codes.clear()
     try:
-        configuration.fill_store(overrides)
-        configuration.check_choices(overrides)
+        store.fill_store(overrides)
+        store.check_choices(overrides)
         sys.argv = [sys.argv[0], *words]
         hydra.main(version_base="1.3", config_path=None, config_name="dafw")(task)()
     except (UsageError, TrainingError) as error:
         return told(error, "debug=true" in words)
     except (HydraException, OmegaConfBaseException) as error:
-        return told(configuration.explained(error, overrides), "debug=true" in words)
+        return told(store.explained(error, overrides), "debug=true" in words)
     except OSError as error:
-        return told(UsageError(f"{error.filename or ''}: {error.strerror}; expected a place that can be written"), False)
-    return worst_outcome(overrides)
+        return told(
+            UsageError(f"{error.filename or ''}: {error.strerror}; expected a place that can be written"), False
+        )
+    return max([*exit_codes, worst_outcome(overrides)])
+
+
+exit_codes: list[int] = []  # of jobs in this process
 
 
 def task(composed: DictConfig) -> None:
-    """One job. In a sweep an error is told and recorded, and the sweep goes on."""
+    """One job. An error is told and recorded; a sweep goes on."""
     from dafw import experiment
 
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     overrides = list(HydraConfig.get().overrides.task)
     try:
-        configuration.fill_store(overrides)  # again, in the process of a job launcher
-        experiment.run(configuration.from_hydra(composed), Console())
+        store.fill_store(overrides)  # again, in the process of a job launcher
+        experiment.run(store.from_hydra(composed), Console())
         code = 0
     except (UsageError, TrainingError) as error:
-        if not sweep:
-            raise
         code = told(error, bool(composed.debug))
-    if sweep:
+    exit_codes.append(code)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
         with (Path(HydraConfig.get().sweep.dir) / "outcomes.txt").open("a") as outcomes:
             outcomes.write(f"{code} {' '.join(overrides)}\n")
 
@@ -72,4 +76,6 @@ def worst_outcome(overrides: Sequence[str]) -> int:
     """The largest exit code of a sweep's jobs, which a launcher may have run in other processes."""
     out = next((word[4:] for word in reversed(overrides) if word.startswith("out=")), "runs")
     outcomes = Path(out) / "sweeps" / os.environ["DAFW_SWEEP"] / "outcomes.txt"
-    return max((int(line.split()[0]) for line in outcomes.read_text().splitlines()), default=0) if outcomes.exists() else 0
+    return (
+        max((int(line.split()[0]) for line in outcomes.read_text().splitlines()), default=0) if outcomes.exists() else 0
+    )

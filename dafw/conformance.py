@@ -76,12 +76,14 @@ class Case:
             TRAINING,
             log_every=4,
             eval_every=1000,
-            on_log=lambda step, values, speed: None,
-            on_evaluate=lambda step: None,
+            on_log=lambda *_: None,
+            on_evaluate=lambda _: None,
         )
 
 
-def case(method_class: type[Method], seed: int = 0, change: Callable[[Pair], None] | None = None, **values: Any) -> Case:
+def case(
+    method_class: type[Method], seed: int = 0, change: Callable[[Pair], None] | None = None, **values: Any
+) -> Case:
     """The method on the made pair; `change` may alter the pair before the method sees it."""
     pair = made_pair(method_class.setting, seed)
     if change is not None:
@@ -90,7 +92,7 @@ def case(method_class: type[Method], seed: int = 0, change: Callable[[Pair], Non
     torch.manual_seed(seed)
     method = method_class(model, **{**sample_values(method_class), **values})
     start = copy.deepcopy(model)
-    data = pair.data(lambda path=None: copy.deepcopy(start).eval().requires_grad_(False))
+    data = pair.data(lambda *_: copy.deepcopy(start).eval().requires_grad_(False))
     method.setup(data)
     return Case(method, pair, data)
 
@@ -103,6 +105,7 @@ def sample_values(method_class: type[Method]) -> dict[str, Any]:
 def steps_of(case: Case, number: int, fraction: float) -> Iterator[Step]:
     """The steps of one batch, as the trainer would take them, with the random numbers of this step."""
     torch.manual_seed(number)
+    number %= case.pair.batches(TRAINING.batch_size)  # a stream ends
     progress = Progress(number, 10, fraction, 0)
     case.method.train()
     case.method.prepare(case.data, progress)
@@ -125,7 +128,9 @@ def outcome(trained: Case, fitted: Fitted) -> dict[str, Tensor]:
     return state
 
 
-def trained(method_class: type[Method], seed: int = 0, change: Callable[[Pair], None] | None = None, **values: Any) -> dict[str, Tensor]:
+def trained(
+    method_class: type[Method], seed: int = 0, change: Callable[[Pair], None] | None = None, **values: Any
+) -> dict[str, Tensor]:
     made = case(method_class, seed, change, **values)
     return outcome(made, made.train())
 
@@ -170,12 +175,16 @@ def check_weights(method_class: type[Method]) -> None:
 
         default = next(o.default for o in options(method_class) if o.name == name)
         ordinary = _terms(case(method_class))
-        double = _terms(case(method_class, **{name: 2 * default}))
-        for loss, value in ordinary[0].items():
-            wanted = 2 * value if scaled(loss) else value
-            assert torch.allclose(double[0][loss], wanted, rtol=1e-5), f"{name} doubled: the term {loss!r} is not as expected"
-        assert any(map(scaled, ordinary[0])), f"{name}: there is no term {term!r}; the terms are {sorted(ordinary[0])}"
-        made = case(method_class, **{name: 0.0})
+        double = _terms(case(method_class, 0, None, **{name: 2 * default}))
+        for once, twice in zip(ordinary, double, strict=True):
+            for loss, value in once.items():
+                wanted = 2 * value if scaled(loss) else value
+                assert torch.allclose(twice[loss], wanted, rtol=1e-5), (
+                    f"{name} doubled: the term {loss!r} is not as expected"
+                )
+        terms = sorted({loss for losses in ordinary for loss in losses})
+        assert any(map(scaled, terms)), f"{name} scales none of the terms {', '.join(terms)}"
+        made = case(method_class, 0, None, **{name: 0.0})
         for step in steps_of(made, 0, 0.5):
             parameters = [p for p in made.method.model.parameters() if p.requires_grad]
             total = torch.stack(list(step.losses.values())).sum()
@@ -183,7 +192,9 @@ def check_weights(method_class: type[Method]) -> None:
             gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
             wanted_gradients: Any = [None] * len(parameters)
             if rest:
-                wanted_gradients = torch.autograd.grad(torch.stack(rest).sum(), parameters, retain_graph=True, allow_unused=True)
+                wanted_gradients = torch.autograd.grad(
+                    torch.stack(rest).sum(), parameters, retain_graph=True, allow_unused=True
+                )
             for got, expected in zip(gradients, wanted_gradients, strict=True):
                 got = torch.zeros(1) if got is None else got
                 expected = torch.zeros_like(got) if expected is None else expected
@@ -223,7 +234,9 @@ def check_inputs_used(method_class: type[Method]) -> None:
                 split = getattr(pair, name)
                 split.table = 255 - split.table
 
-            assert not same(ordinary, trained(method_class, change=darken)), f"training never looks at the {part} inputs"
+            assert not same(ordinary, trained(method_class, change=darken)), (
+                f"training never looks at the {part} inputs"
+            )
 
 
 def check_seed(method_class: type[Method]) -> None:
@@ -293,7 +306,9 @@ def check_predict(method_class: type[Method]) -> None:
     assert same(before, state_of(made.method)), "predict changes the method's state: it adapts to what it is asked"
     alone = torch.cat([made.method.predict(row[None]).logits for row in inputs])
     assert torch.allclose(together, alone, atol=1e-4), "predict's answer to a row depends on the rest of the batch"
-    assert together.shape == (len(inputs), len(made.pair.classes)), f"predict's logits have shape {tuple(together.shape)}"
+    assert together.shape == (len(inputs), len(made.pair.classes)), (
+        f"predict's logits have shape {tuple(together.shape)}"
+    )
     floats = made.method.predict(inputs.float() / 255).logits
     assert torch.allclose(together, floats, atol=1e-4), "predict answers uint8 inputs and floats in [0, 1] differently"
     if made.pair.stream:

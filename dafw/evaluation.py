@@ -69,7 +69,9 @@ def verdict_over_seeds(accuracies: Sequence[float], lower: Sequence[float]) -> V
     """The exact two-sided sign-flip test on differences paired by seed; undecided from two to five seeds."""
     differences = np.asarray(accuracies) - np.asarray(lower)
     p = sign_flip(differences)
-    return Verdict(float(differences.mean()), p, _word(float(differences.mean()), p), f"sign-flip, {len(differences)} seeds")
+    return Verdict(
+        float(differences.mean()), p, _word(float(differences.mean()), p), f"sign-flip, {len(differences)} seeds"
+    )
 
 
 def _word(difference: float, p: float) -> str:
@@ -110,7 +112,9 @@ def recovered_gap_of_one_seed(correct: Array, lower_correct: Array, upper_correc
     return Gap(float((correct.mean() - lower) / (upper - lower)), "")
 
 
-def recovered_gap_over_seeds(accuracies: Sequence[float], lower: Sequence[float], upper: Sequence[float]) -> Gap | Interval:
+def recovered_gap_over_seeds(
+    accuracies: Sequence[float], lower: Sequence[float], upper: Sequence[float]
+) -> Gap | Interval:
     """The ratio of means with Fieller's 95 % interval on paired seeds (Fieller 1954)."""
     gain = np.asarray(accuracies) - np.asarray(lower)
     room = np.asarray(upper) - np.asarray(lower)

@@ -14,7 +14,8 @@ from dafw import cache
 from dafw.backbone import Backbone
 from dafw.classifier import to_float
 from dafw.domain import Domain, Table
-from dafw.pair import View, generator
+from dafw.pair import View
+from dafw.split import generator
 
 
 class FrozenBackbone(Backbone):

@@ -21,7 +21,17 @@ from dafw.registry import METHODS
 
 VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
 PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
-NOT_RESULTS = {"plots.py", "pictures.py", "tracking.py", "console.py", "cli.py", "run.py", "list.py", "check.py", "study.py"}
+NOT_RESULTS = {
+    "plots.py",
+    "pictures.py",
+    "tracking.py",
+    "console.py",
+    "cli.py",
+    "run.py",
+    "list.py",
+    "check.py",
+    "study.py",
+}
 
 
 @functools.cache

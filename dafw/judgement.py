@@ -29,7 +29,9 @@ def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
     judged: dict[str, Any] = {
         "references": {role: references.get(role) for role in ("lower", "upper")},
         "beside": [
-            {"method": r.result["method"], "accuracy": r.accuracy, "run": str(r.folder)} for role, r in rows if role == "beside"
+            {"method": r.result["method"], "accuracy": r.accuracy, "run": str(r.folder)}
+            for role, r in rows
+            if role == "beside"
         ],
         "recovered_gap": None,
         "recovered_gap_reason": None,

@@ -21,7 +21,7 @@ PAPER = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")
 
 
 def about(plugin: Any) -> tuple[str, str]:
-    """The first sentence of a plug-in's docstring without its paper, and the paper: "Ganin et al. 2016, JMLR 17(59)"."""
+    """The first sentence of a docstring without its paper, and the paper: "Ganin et al. 2016, JMLR 17:59"."""
     text = " ".join((plugin.__doc__ or "").split("\n\n")[0].split())
     flat = re.sub(r"(\d)\((\d+)\)", r"\1:\2", text)  # a volume's number stands in brackets of its own
     paper = PAPER.search(flat)
@@ -48,7 +48,9 @@ def rows_of(kind: str) -> tuple[list[str], list[list[str]]]:
             summary, paper = about(method)
             variants = [f"{name}/{v}" for v in getattr(method, "variants", {})]
             starts = method.setting.value if method.start == "init" else f"{method.setting.value}, from {method.start}"
-            rows.append([", ".join([name, *variants]), starts, paper, "\n".join(map(described, options(method))), summary])
+            rows.append(
+                [", ".join([name, *variants]), starts, paper, "\n".join(map(described, options(method))), summary]
+            )
         return ["name", "setting", "paper", "hyper-parameters", "what it is"], rows
     registry = {"datasets": DATASETS, "backbones": BACKBONES}[kind]
     rows = []
@@ -58,7 +60,9 @@ def rows_of(kind: str) -> tuple[list[str], list[list[str]]]:
         summary, paper = about(plugin)
         rows.append([shown, paper, "\n".join(map(described, options(plugin))), summary])
     if kind == "backbones":
-        rows.append(["any timm name", "", "small_images: bool = False", "timm.list_models() lists them: backbone=resnet50"])
+        rows.append(
+            ["any timm name", "", "small_images: bool = False", "timm.list_models() lists them: backbone=resnet50"]
+        )
     return ["name", "paper", "options", "what it is"], rows
 
 

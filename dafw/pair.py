@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,8 @@ from torch import Tensor
 from dafw.classes import match
 from dafw.domain import Domain, Table
 from dafw.errors import UsageError
-from dafw.setting import RULES, Batch, Examples, Labelled, Output, Setting
+from dafw.setting import RULES, Batch, Examples, Labelled, Setting
+from dafw.split import Split, generator, join, set_aside
 
 if TYPE_CHECKING:
     from dafw.classifier import Classifier
@@ -40,78 +40,13 @@ class Protocol:
     labels_per_class: int | None = None
 
 
-def mixed_seed(*parts: Any) -> int:
-    """One 63-bit seed from several numbers and words, so that no two uses of the run's seed share a stream."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
-
-
-def generator(*parts: Any) -> torch.Generator:
-    return torch.Generator().manual_seed(mixed_seed(*parts))
-
-
-class Split:
-    """Rows of a table: what a method may see of a domain as a whole."""
-
-    def __init__(
-        self, table: Tensor, rows: Tensor, labels: Tensor, domains: Tensor, device: torch.device, name: str = ""
-    ):
-        self.table = table
-        self.rows = rows
-        self.domains = domains
-        self.name = name
-        self.device = device
-        self._labels: Tensor | None = labels
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def clean(self, rows: Tensor) -> Tensor:
-        """The inputs of these rows of the split, (B, ...), without augmentation, on the device."""
-        inputs = self.table[self.rows[rows].to(self.table.device)].to(self.device)
-        return inputs[:, 0] if inputs.ndim == 3 else inputs  # cached features (N, views, D): view 0 is the clean one
-
-    @property
-    def inputs(self) -> Tensor:
-        """All inputs (N, ...) in row order: uint8 images or float features."""
-        return self.clean(torch.arange(len(self)))
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels (N,) int64, where the setting allows them; UsageError where it does not."""
-        if self._labels is None:
-            raise UsageError(f"this setting does not see the labels of {self.name}; declare another `setting`")
-        return self._labels
-
-    @labels.setter
-    def labels(self, labels: Tensor) -> None:
-        self._labels = labels
-
-    def take(self, positions: Tensor, name: str) -> Split:
-        return Split(self.table, self.rows[positions], self.labels[positions], self.domains[positions], self.device, name)
-
-    def without_labels(self) -> Split:
-        """The same rows with the labels gone, not merely hidden."""
-        split = Split(self.table, self.rows, self.labels, self.domains, self.device, self.name)
-        split._labels = None
-        return split
-
-    def outputs(self, method: Any, batch_size: int = 512) -> Output:
-        """`method.predict` on every row, in row order, without augmentation: features (N, feature_dim), logits (N, C)."""
-        parts = [
-            method.predict(self.clean(rows), int(number))
-            for number in self.domains.unique_consecutive()  # the sources of a joined split stand one after the other
-            for rows in (self.domains == number).nonzero().squeeze(1).split(batch_size)
-        ]
-        return Output(torch.cat([p.features for p in parts]), torch.cat([p.logits for p in parts]))
-
-
 @dataclass(frozen=True)
 class Data:
     """What a setting may see of whole splits; a part it may not see is None, labels it may not see are gone."""
 
-    source: Split | None
-    target: Split | None
-    shots: Split | None
+    source: Split
+    target: Split
+    shots: Split
     classes: tuple[str, ...]
     start_model: Callable[..., Classifier]
 
@@ -141,7 +76,9 @@ class Pair:
         else:
             self.classes, *maps = self._match_classes()
         self.flip = self.target.flip and all(s.flip for s in self.sources)
-        self.source_train = self.source_validation = self.source_test = None
+        self.source_train: Any = None  # the source parts stay None in transfer, which sees the target alone
+        self.source_validation: Split | None = None
+        self.source_test: Split | None = None
         if self.setting is not Setting.TRANSFER:
             self._split_source(maps[:-1])
         self._split_target(maps[-1])
@@ -153,7 +90,7 @@ class Pair:
     # ---- label spaces
 
     def _match_classes(self) -> tuple[Any, ...]:
-        """The pair's class names, then for each source and the target a map from its labels to the pair's, -1 = dropped."""
+        """The pair's class names, then for each domain a map from its labels to the pair's, -1 for dropped."""
         wanted = self.protocol.labels
         first = self.sources[0]
         shared = {i for i, _ in match(first.classes, self.target.classes)}
@@ -214,15 +151,18 @@ class Pair:
             assert domain.test is not None
             (train,) = self._kept(domain, [domain.train], to_pair, number, "train")
             (test,) = self._kept(domain, [domain.test], to_pair, number, "test")
-            train, validation = _set_aside(
-                train, self.protocol.source_validation, (self.protocol.split_seed, "source", number), f"{domain.name} train"
+            train, validation = set_aside(
+                train,
+                self.protocol.source_validation,
+                (self.protocol.split_seed, "source", number),
+                f"{domain.name} train",
             )
             trains.append(train)
             validations.append(validation)
             tests.append(test)
-        self.source_train = _join(trains)
-        self.source_validation = _join([v for v in validations if v is not None]) if validations[0] else None
-        self.source_test = _join(tests)
+        self.source_train = join(trains)
+        self.source_validation = join([v for v in validations if v is not None]) if validations[0] else None
+        self.source_test = join(tests)
 
     def _split_target(self, to_pair: Tensor) -> None:
         protocol = self.protocol
@@ -235,13 +175,13 @@ class Pair:
             return
         (train,) = self._kept(self.target, [self.target.train], to_pair, TARGET, "train")
         (self.target_test,) = self._kept(self.target, [self.target.test], to_pair, TARGET, "test")
-        self.target_train, self.target_validation = _set_aside(
+        self.target_train, self.target_validation = set_aside(
             train, protocol.target_validation, (protocol.split_seed, "target"), f"{self.target.name} train"
         )
 
     def _draw_shots(self) -> None:
         """k labelled target examples a class, drawn by the run's seed; their inputs stay in `target_train`."""
-        self.shots: Split | None = None
+        self.shots: Any = None
         k = self.protocol.labels_per_class
         if not self.rule.shots:
             if k is not None:
@@ -332,7 +272,9 @@ class Pair:
                 length = len(self.source_train) if own is None else len(own)
                 positions = self._positions(number, length, sizes["source"], step)
                 parts.append(positions if own is None else own[positions])
-            source = self._examples(self.source_train, torch.cat(parts), 0, step, labelled=self.rule.source == "labelled")
+            source = self._examples(
+                self.source_train, torch.cat(parts), 0, step, labelled=self.rule.source == "labelled"
+            )
         if "target" in sizes:
             if self.stream:
                 target = self._stream_batch(step, batch_size)
@@ -387,12 +329,14 @@ class Pair:
 
     def data(self, start_model: Callable[..., Classifier]) -> Data:
         """The whole splits that the setting may see, without the labels it may not."""
-        source = target = None
+        source: Any = None
+        target: Any = None
+        shots: Any = self.shots
         if self.rule.source != "none":  # "inputs": labels serve only the final linear classifier, in `finish`
             source = self.source_train
         if self.rule.target == "train":
             target = self.target_train.without_labels()
-        return Data(source, target, self.shots, self.classes, start_model)
+        return Data(source, target, shots, self.classes, start_model)
 
 
 def _check_size(batch_size: int, size: int, available: int, part: str) -> None:
@@ -401,33 +345,6 @@ def _check_size(batch_size: int, size: int, available: int, part: str) -> None:
             f"train.batch_size={batch_size}: there are {available} {part} examples; "
             f"expected a batch of at most {available}, as in train.batch_size={max(1, min(available, 32))}"
         )
-
-
-def _set_aside(split: Split, fraction: float, seed: tuple[Any, ...], name: str) -> tuple[Split, Split | None]:
-    """A part drawn at random, without looking at labels, and the rest."""
-    if not 0 <= fraction < 1:
-        raise UsageError(f"validation={fraction}: expected a fraction from 0 to less than 1, as in tgt.validation=0.1")
-    count = round(fraction * len(split))
-    if count == 0:
-        return split, None
-    order = torch.randperm(len(split), generator=generator(*seed))
-    rest, aside = order[count:].sort().values, order[:count].sort().values
-    return split.take(rest, name), split.take(aside, name.replace("train", "validation"))
-
-
-def _join(splits: Sequence[Split]) -> Split:
-    """Several sources as one split; one source stays as it is."""
-    if len(splits) == 1:
-        return splits[0]
-    offsets = torch.tensor([0, *[len(s.table) for s in splits[:-1]]]).cumsum(0)
-    return Split(
-        torch.cat([s.table for s in splits]),
-        torch.cat([s.rows + offset for s, offset in zip(splits, offsets, strict=True)]),
-        torch.cat([s.labels for s in splits]),
-        torch.cat([s.domains for s in splits]),
-        splits[0].device,
-        "+".join(s.name for s in splits),
-    )
 
 
 def _concatenated(train: Table, test: Table) -> Table:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dafw import assembly, plots
 from dafw.config import Config, resolve
 from dafw.console import Console
+from dafw.method import Method
 from dafw.pair import Pair
 from dafw.record import Record
 
@@ -26,7 +28,7 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     drawn.append(plots.confusion(saved["labels"], saved["predicted"], classes, folder / "confusion.png"))
     resolved = resolve(config)
     init = next((r for r in map(Path, record.result["depends_on"])), None)
-    resolved, pair, _ = assembly.build_pair(resolved, None if init is None else assembly.start_of(init), lambda line: None)
+    resolved, pair, _ = assembly.build_pair(resolved, None if init is None else assembly.start_of(init), lambda _: None)
     after = features(assembly.load(record.folder), pair)
     lower = record.references.get("lower")
     before = None if lower is None else features(assembly.load(lower.folder), pair)
@@ -36,15 +38,20 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
         confidences = saved["probabilities"].max(1)
         drawn.append(
             plots.examples(
-                pair.target_test.clean(index).cpu().numpy(), saved["labels"], saved["predicted"], confidences, classes, folder / "examples.png"
+                pair.target_test.clean(index).cpu().numpy(),
+                saved["labels"],
+                saved["predicted"],
+                confidences,
+                classes,
+                folder / "examples.png",
             )
         )
     return drawn
 
 
-def features(method: object, pair: Pair, most: int = 500) -> tuple[object, ...]:
+def features(method: Method, pair: Pair, most: int = 500) -> tuple[Any, Any, Any, Any]:
     """Features and labels of at most `most` test examples of either domain."""
-    found: list[object] = []
+    found: list[Any] = []
     for split in (pair.source_test, pair.target_test):
         if split is None:
             found += [None, None]
@@ -52,6 +59,4 @@ def features(method: object, pair: Pair, most: int = 500) -> tuple[object, ...]:
         chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:most]
         part = split.take(chosen, split.name)
         found += [part.outputs(method).features.cpu().numpy(), part.labels.numpy()]
-    return tuple(found)
-
-
+    return found[0], found[1], found[2], found[3]

@@ -81,7 +81,7 @@ def read(folder: Path) -> Record | None:
     path = folder / "result.json"
     if not path.exists():
         return None
-    return Record(folder, json.loads(path.read_text()))
+    return Record(folder, {**json.loads(path.read_text()), "folder": str(folder)})  # it may have been moved
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

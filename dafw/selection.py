@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is the answer. Nothing here sees a label; an oracle's score is marked wherever it is used."""
+"""Which checkpoint of a run is the answer. An oracle's score is marked wherever it is used."""
 
 from __future__ import annotations
 

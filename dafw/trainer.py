@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from dafw.errors import TrainingError, UsageError
 from dafw.method import Method
-from dafw.pair import Data, Pair, mixed_seed
+from dafw.pair import Data, Pair
 from dafw.setting import Output, Progress, Step
+from dafw.split import mixed_seed
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Training:
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda fraction: 1.0,
+    "constant": lambda _: 1.0,
     "cosine": lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)),  # Loshchilov and Hutter 2017
     "inverse": lambda fraction: (1 + 10 * fraction) ** -0.75,  # Ganin et al. 2016, section 5.2.2
     "step": lambda fraction: 0.1 ** ((fraction >= 0.5) + (fraction >= 0.75)),  # He et al. 2016, section 4.2
@@ -78,7 +79,7 @@ def fit(
         optimizer = make_optimizer(method, training)
         rates = [group["lr"] for group in optimizer.param_groups]
         batches = pair.batches(training.batch_size)
-        check_batch_norm(method, pair, training.batch_size, steps)
+        check_batch_norm(method, pair, training.batch_size)
         pending: list[tuple[int, dict[str, Tensor]]] = []
         since, examples_since = time.perf_counter(), 0
         method.train()
@@ -177,7 +178,7 @@ def make_optimizer(method: Method, training: Training) -> torch.optim.Optimizer:
     return OPTIMIZERS[training.optimizer](groups, lr=training.lr, weight_decay=training.weight_decay)
 
 
-def check_batch_norm(method: Method, pair: Pair, batch_size: int, steps: int) -> None:
+def check_batch_norm(method: Method, pair: Pair, batch_size: int) -> None:
     """UsageError where batch norm would see one example, whose variance does not exist."""
     if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in method.modules()):
         return

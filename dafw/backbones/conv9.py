@@ -95,11 +95,10 @@ def conv9(shape: tuple[int, ...], pretrained: bool, *, layout: str = "vada", ins
     """The networks behind most published CIFAR-10 / STL-10 figures: nine convolutions, 2.0 or 3.1 M parameters.
 
     layout: "vada": 96-96-96, 192-192-192, 192-192-192 with leaky ReLU .1 and Gaussian noise, 192 features (Shu et al.
-        2018, arXiv 1802.08735: the large network, also Co-DA's). "self_ensembling": 128-128-128, 256-256-256, then
-        512 without padding and 1x1 convolutions to 256 and 128, ReLU, 128 features, on images standardised one by one
-        (French et al. 2018, arXiv 1706.05208, also DWT-MEC's).
-    instance_norm: inputs with instance normalisation, the second half of VADA's table; its CIFAR/STL figures are
-        better without.
+        2018, arXiv 1802.08735: the large network). "self_ensembling": 128-128-128, 256-256-256, then 512 without
+        padding and 1x1 convolutions to 256 and 128, with ReLU, 128 features, on images standardised one by one
+        (French et al. 2018, arXiv 1706.05208).
+    instance_norm: inputs with instance normalisation, the other half of VADA's results.
 
     Not as published: VADA's head has batch norm after its linear layer and its discriminator reads the maps before
     the last three convolutions, here both read the pooled features; self-ensembling's code pads its 1x1 convolutions
@@ -116,7 +115,7 @@ def conv9(shape: tuple[int, ...], pretrained: bool, *, layout: str = "vada", ins
     return Conv9(shape[0], LAYOUTS[layout], instance_norm)
 
 
-# Adam at 1e-3 in batches of 64, in both papers; VADA trains for 80,000 steps with a first momentum of .5
+# VADA's: Adam at 1e-3 (with a first momentum of .5), for 80,000 steps; self-ensembling: the same rate, batches of 256
 conv9.recipe = {
     "backbone.feature_dim": 0,
     "train.optimizer": "adamw",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ def published(shape: tuple[int, ...], pretrained: bool, *, path: Path | None = N
     """
     import timm
 
-    network = timm.create_model(ARCHITECTURE)
+    network: Any = timm.create_model(ARCHITECTURE)
     if pretrained:
         file = path or packaged_weights()
         network.load_state_dict(matched(read_weights(file), network, file))

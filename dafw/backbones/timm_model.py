@@ -93,7 +93,7 @@ def timm_backbone(name: str) -> Callable[..., Backbone]:
         architecture = name.partition(".")[0]
         known = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else timm_names()
         raise UsageError(f"timm has no model {name!r}; {nearest(name, known)}")
-    config = timm.models.get_pretrained_cfg(name)
+    config: Any = timm.models.get_pretrained_cfg(name)
 
     def build(
         shape: tuple[int, ...], pretrained: bool, *, small_images: bool = False, path: Path | None = None
@@ -107,15 +107,13 @@ def timm_backbone(name: str) -> Callable[..., Backbone]:
         """
         arguments = {"img_size": shape[-1]} if config.fixed_input_size else {}
         if small_images and config.fixed_input_size:
-            arguments["patch_size"] = small_patch(create(name, **arguments), shape[-1], name)
-        if pretrained and path is None:
-            network = download(name, **arguments)
-        else:
-            network = create(name, **arguments)
+            arguments["patch_size"] = small_patch(create(name, **arguments), name)
+        network = download(name, **arguments) if pretrained and path is None else create(name, **arguments)
         if pretrained and path is not None:
             load_by_name(network, read_weights(path), path, name)
         if small_images and not config.fixed_input_size:
             keep_resolution(network, name)
+        check_patches(network, shape[-1], name)
         return TimmBackbone(network, shape, name)
 
     build.__name__ = build.__qualname__ = name
@@ -143,25 +141,25 @@ def create(name: str, **arguments: Any) -> nn.Module:
 
 
 def download(name: str, **arguments: Any) -> nn.Module:
-    """timm's model with its published weights, downloaded on first use."""
-    advice = (
-        f"the published weights of {name} cannot be downloaded; "
-        "type backbone=published, or give their file by backbone.path=FILE"
-    )
-    if not hub_is_reachable(name):
-        raise UsageError(f"{advice} (no network)")
+    """timm's model with its published weights, downloaded on first use; UsageError where they cannot be had."""
+    import timm
+
+    config: Any = timm.models.get_pretrained_cfg(name)
+    advice = "type backbone=published, or give a file of weights by backbone.path=FILE"
+    if not config.has_weights:
+        raise UsageError(f"timm has no published weights of {name}; {advice}")
+    if not hub_is_reachable(config):
+        raise UsageError(f"the published weights of {name} cannot be downloaded (no network); {advice}")
     try:
         return create(name, pretrained=True, **arguments)
     except OSError as error:
-        raise UsageError(f"{advice} ({reason(error)})") from error
+        raise UsageError(f"the published weights of {name} cannot be downloaded ({reason(error)}); {advice}") from error
 
 
-def hub_is_reachable(name: str) -> bool:
+def hub_is_reachable(config: Any) -> bool:
     """Whether timm can get the weights, asked first because without a network its client tries for a minute."""
     import huggingface_hub
-    import timm
 
-    config = timm.models.get_pretrained_cfg(name)
     if not config.hf_hub_id:
         return True
     repository = config.hf_hub_id.partition("@")[0]
@@ -177,20 +175,30 @@ def hub_is_reachable(name: str) -> bool:
     return True
 
 
-def small_patch(network: nn.Module, size: int, name: str) -> int:
+def small_patch(network: nn.Module, name: str) -> int:
     """The side of a patch that leaves a vision transformer enough of a small image, in pixels."""
     from timm.layers import PatchEmbed
 
     embed = getattr(network, "patch_embed", None)
     if not isinstance(embed, PatchEmbed):
         raise unknown_stem(name)
-    patch = 4 if embed.patch_size[0] > 4 else 1
-    if size % patch:
-        raise UsageError(
-            f"{name} cuts small images into patches of {patch} pixels, but they are {size} pixels wide; "
-            f"type image_size={size - size % patch} or image_size={size + patch - size % patch}"
-        )
-    return patch
+    return 4 if embed.patch_size[0] > 4 else 1
+
+
+def check_patches(network: nn.Module, size: int, name: str) -> None:
+    """UsageError where patches do not fill the image: timm would leave its right and lower border out unsaid."""
+    from timm.layers import PatchEmbed
+
+    embed = getattr(network, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed) or embed.dynamic_img_pad or size % embed.patch_size[0] == 0:
+        return
+    patch = embed.patch_size[0]
+    fitting = [f"image_size={count * patch}" for count in (size // patch, size // patch + 1) if count]
+    fitting += ["backbone.small_images=true"] if patch > 4 else []
+    raise UsageError(
+        f"{name} cuts images into patches of {patch} pixels, which do not fill {size}x{size}; "
+        f"type {' or '.join(fitting)}"
+    )
 
 
 def keep_resolution(network: nn.Module, name: str) -> None:

@@ -1,0 +1,36 @@
+"""A linear classifier on frozen features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dafw.classifier import Classifier
+from dafw.method import Method
+from dafw.probe import fit_linear
+from dafw.registry import register_method
+from dafw.setting import Setting
+
+if TYPE_CHECKING:
+    from dafw.pair import Data
+
+
+@register_method
+class FeatureExtraction(Method):
+    """Multinomial logistic regression on the frozen network's features (Kornblith et al. 2019, CVPR).
+
+    The shots' features, batch norm in eval and without augmentation, are computed once and standardised;
+    `inverse_regularisation` is scikit-learn's C, the weight of the summed cross-entropy against 1/2 ||W||^2. In 3-fold
+    cross-validation on CIFAR-10's training images (1,280 published features, and 128 random projections of them; 1, 5,
+    10, 50 and 135 labels a class) its default was within a point of the best of 10^-5, 10^-4, ..., 10 everywhere.
+    """
+
+    setting = Setting.TRANSFER
+    steps = 0
+
+    def __init__(self, model: Classifier, *, inverse_regularisation: float = 0.01):
+        super().__init__(model)
+        self.inverse_regularisation = inverse_regularisation
+
+    def finish(self, data: Data) -> None:
+        features = data.shots.outputs(self).features
+        fit_linear(features, data.shots.labels, self.model.head, self.inverse_regularisation)

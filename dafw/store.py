@@ -1,0 +1,235 @@
+"""Hydra's store, filled from the registries, and the way from typed words to a config."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dafw.config import (
+    COMMON_OPTIONS,
+    DEFAULT_BACKBONE,
+    Config,
+    backbone,
+    check_values,
+    config_of,
+    dataset,
+    dataset_names,
+    flat,
+    node,
+    plain_node,
+)
+from dafw.errors import UsageError
+from dafw.registry import BACKBONES, METHODS, load_plugin, nearest, options
+
+
+def _store(group: str, name: str, value: Any, package: str | None = None) -> None:
+    *folders, last = name.split("/")
+    ConfigStore.instance().store(group="/".join([group, *folders]), name=last, node=value, package=package or group)
+
+
+def fill_store(overrides: Sequence[str]) -> None:
+    """Register every method, data set, backbone and recipe, and what only these overrides name (timm, mnist+usps)."""
+    typed = parse(overrides)
+    for path in _values(typed, "plugins"):
+        for file in path if isinstance(path, list) else [path]:
+            load_plugin(str(file))
+    for name in METHODS.names():
+        method = METHODS.get(name)
+        _store("method", name, node("method", name, options(method)))
+        for variant, values in getattr(method, "variants", {}).items():
+            _store("method", f"{name}/{variant}", node("method", name, options(method), **values))
+    several = {str(v) for v in _values(typed, "src") if "+" in str(v)}
+    for name in [*dataset_names(), *several]:
+        parts = name.split("+")
+        own = options(dataset(name)) if len(parts) == 1 else []
+        source = OmegaConf.structured(node("src", name, own))
+        if len(parts) > 1:
+            OmegaConf.set_struct(source, False)
+            source = OmegaConf.create(
+                {**OmegaConf.to_container(source), **{p: plain_node("src", p, options(dataset(p))) for p in parts}}  # type: ignore[dict-item]
+            )
+        else:
+            _store("tgt", name, node("tgt", name, own))
+        _store("src", name, source)
+        _store_declared_backbone(name, dataset(parts[0]))
+    for name in {*BACKBONES.names(), *(str(v) for v in _values(typed, "backbone"))}:
+        _store("backbone", name, node("backbone", name, options(backbone(name))))
+    for file in sorted(experiments_folder().glob("recipes/*.yaml")):
+        ConfigStore.instance().store(
+            group="experiment", name=file.stem, node=yaml.safe_load(file.read_text()), package="_global_"
+        )
+    ConfigStore.instance().store(name="dafw", node=Schema)
+
+
+DEFAULTS = [
+    "_self_",
+    {"method": "dann"},
+    {"src": "synth"},
+    {"tgt": "digits"},
+    {"backbone": "for_${src}"},  # what the source declares; a backbone that is typed replaces it
+    {"override hydra/job_logging": "none"},  # the run folder has its own log
+]
+
+HYDRA: dict[str, Any] = {
+    "output_subdir": None,
+    "run": {"dir": "."},
+    "sweep": {"dir": "${out}/sweeps/${oc.env:DAFW_SWEEP,unnamed}", "subdir": "."},
+    "job": {"name": "dafw"},
+    "help": {"app_name": "dafw"},
+}
+
+
+@dataclass
+class Schema(Config):
+    """The config as Hydra composes it: the groups' nodes come from the store."""
+
+    method: Any = MISSING
+    src: Any = MISSING
+    tgt: Any = MISSING
+    backbone: Any = MISSING
+    defaults: list[Any] = field(default_factory=lambda: list(DEFAULTS))
+    hydra: Any = field(default_factory=lambda: dict(HYDRA))
+
+
+def _store_declared_backbone(name: str, registered: Any) -> None:
+    """`backbone/for_<source>`: the backbone that a data set declares, with the options that its recipe gives it."""
+    chosen = getattr(registered, "backbone", DEFAULT_BACKBONE)
+    recipe = {
+        key.split(".", 1)[1]: value
+        for key, value in getattr(registered, "recipe", {}).items()
+        if key.startswith("backbone.")
+    }
+    _store("backbone", f"for_{name}", node("backbone", chosen, options(backbone(chosen)), **recipe))
+
+
+def experiments_folder() -> Path:
+    """The recipes, studies and sweeps: in the package once it is installed, beside it in a checkout."""
+    installed = Path(__file__).parent / "experiments"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "experiments"
+
+
+# ---- from what is typed to a config
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Hydra's own reading of `key=value` words; UsageError with a hint for one it cannot read."""
+    parsed: list[Override] = []
+    for word in overrides:
+        try:
+            parsed += OverridesParser.create().parse_overrides([word])
+        except HydraException as error:
+            raise UsageError(
+                f"cannot read {word!r}; expected key=value, with a value that holds = ( ) , or spaces in quotes, "
+                f"""as in '{word.split("=")[0]}="..."'"""
+            ) from error
+        if word.endswith("=None"):
+            raise UsageError(f"{word}: None is not a value here; expected null, as in {word[:-4]}null")
+    return parsed
+
+
+def _values(typed: Sequence[Override], key: str) -> list[Any]:
+    """All that is typed for a key, each value of a sweep by itself; recipes are read for a backbone they name."""
+    found = []
+    for override in typed:
+        if override.key_or_group == key and not override.is_delete():
+            if override.is_sweep_override():
+                found += [_unquoted(v) for v in override.sweep_iterator()]
+            else:
+                found.append(override.value())
+        elif override.key_or_group == "experiment" and not override.is_sweep_override():
+            file = experiments_folder() / "recipes" / f"{override.value()}.yaml"
+            if not file.is_file():
+                known = [f.stem for f in file.parent.glob("*.yaml")]
+                raise UsageError(f"unknown experiment {override.value()!r}; {nearest(str(override.value()), known)}")
+            for entry in yaml.safe_load(file.read_text()).get("defaults", []):
+                found += [v for k, v in entry.items() if k == f"override /{key}"]
+    return [v for v in found if v is not None]
+
+
+def _unquoted(value: Any) -> Any:
+    return value.strip("'\"") if isinstance(value, str) else value
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The config that these words of a command line give. UsageError says what is wrong with them."""
+    fill_store(overrides)
+    check_choices(overrides)
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return from_hydra(hydra_compose("dafw", overrides=list(overrides)))
+        with initialize(version_base="1.3", config_path=None):
+            return from_hydra(hydra_compose("dafw", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, overrides) from error
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """UsageError, with the nearest names, for a method, data set or backbone that does not exist."""
+    typed = parse(overrides)
+    for value in _values(typed, "method"):
+        method = METHODS.get(str(value).split("/")[0])
+        variant = str(value).partition("/")[2]
+        if variant and variant not in getattr(method, "variants", {}):
+            known = [f"{value.split('/')[0]}/{v}" for v in getattr(method, "variants", {})]
+            raise UsageError(f"unknown variant method={value}; {nearest(str(value), known)}")
+    for key in ("src", "tgt"):
+        for value in _values(typed, key):
+            for part in str(value).split("+"):
+                dataset(part)
+    for value in _values(typed, "backbone"):
+        if not str(value).startswith("for_"):
+            backbone(str(value))
+
+
+def from_hydra(composed: DictConfig) -> Config:
+    """Hydra's composed config as ours; UsageError for an option that must be given and is not."""
+    missing = sorted(OmegaConf.missing_keys(composed))
+    if missing:
+        raise UsageError(f"{missing[0]} is needed; expected a value, as in {missing[0]}=...")
+    values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    values.pop("hydra", None)
+    config = config_of({k: v for k, v in values.items() if k in {f.name for f in dataclasses.fields(Config)}})
+    config = replace(config, references=config.references.lower(), data=config.data or os.environ.get("DAFW_DATA"))
+    config.plugins = [str(Path(file).expanduser().resolve()) for file in config.plugins]
+    check_values(config)
+    return config
+
+
+def explained(error: BaseException, overrides: Sequence[str]) -> UsageError:
+    """Hydra's several lines as one: what was given, what was expected."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = " ".join(str(link) for link in chain)
+    named = re.search(r"Could not (?:override|append to config)[^'\"]*['\"]([^'\"]+)['\"]", text)
+    named = named or re.search(r"full_key: (\S+)", text) or re.search(r"override (\S+?)=", text)
+    key = named.group(1) if named else ""
+    if "is not in struct" in text or "To append to your config" in text:
+        groups = [w for w in overrides if w.split("=")[0].lstrip("+") in (*COMMON_OPTIONS, "experiment")]
+        return UsageError(f"unknown key {key.lstrip('+')}; {nearest(key.lstrip('+'), known_keys(groups))}")
+    if "Could not append" in text or "already at" in text:
+        return UsageError(f"{key.lstrip('+')} already has a value; type it without the +")
+    reason = " ".join(str(chain[-1]).split("full_key")[0].split())
+    return UsageError(f"{key + ': ' if key and key not in reason else ''}{reason}")
+
+
+def known_keys(groups: Sequence[str]) -> list[str]:
+    """The keys there are with these choices, of a sweep its first."""
+    config = compose([w.split(",")[0] for w in groups])
+    return [key for key, _ in flat(dataclasses.asdict(config)) if not key.endswith(".name")]

@@ -1,0 +1,53 @@
+"""Gradient reversal, Ganin's ramp and the discriminator, by formula."""
+
+import math
+
+import pytest
+import torch
+
+from dafw.layers import Discriminator, ganin_ramp, reverse_gradient
+
+
+@pytest.mark.parametrize("coefficient", [1.0, 0.25, 0.0])
+def test_the_identity_forward_and_minus_the_coefficient_backward(coefficient):
+    inputs = torch.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=True)
+    above = torch.tensor([[1.0, 2.0], [-3.0, 4.0]])
+    outputs = reverse_gradient(inputs, coefficient)
+    assert torch.equal(outputs, inputs)
+    (outputs * above).sum().backward()
+    assert torch.equal(inputs.grad, -coefficient * above)
+
+
+def test_the_default_turns_the_gradient_round():
+    inputs = torch.ones(3, requires_grad=True)
+    reverse_gradient(inputs).sum().backward()
+    assert inputs.grad.tolist() == [-1.0, -1.0, -1.0]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize("gamma", [10.0, 2.0])
+def test_the_ramp_is_the_published_one(fraction, gamma):
+    assert ganin_ramp(fraction, gamma) == pytest.approx(2 / (1 + math.exp(-gamma * fraction)) - 1, abs=1e-12)
+    # which is also a hyperbolic tangent
+    assert ganin_ramp(fraction, gamma) == pytest.approx(math.tanh(gamma * fraction / 2), abs=1e-12)
+
+
+def test_the_ramp_goes_from_0_to_1_with_gamma_10():
+    assert ganin_ramp(0.0) == 0.0
+    assert ganin_ramp(1.0) == pytest.approx(0.99991, abs=1e-5)
+
+
+def test_the_discriminator_is_two_hidden_layers_with_relu_and_one_logit():
+    torch.manual_seed(0)
+    discriminator = Discriminator(5, hidden=7)
+    features = torch.randn(4, 5)
+    parameters = [p.detach().double().numpy() for p in discriminator.parameters()]
+    assert [p.shape for p in parameters] == [(7, 5), (7,), (7, 7), (7,), (1, 7), (1,)]
+    flow = features.double().numpy()
+    for depth, (weight, bias) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
+        flow = flow @ weight.T + bias
+        if depth < 2:
+            flow = flow.clip(min=0)
+    logits = discriminator(features)
+    assert logits.shape == (4,)
+    assert logits.detach().numpy() == pytest.approx(flow[:, 0], abs=1e-6)
