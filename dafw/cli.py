@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -17,8 +18,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dafw import store
+from dafw.config import Config, dataset_names, flat
 from dafw.console import Console
 from dafw.errors import TrainingError, UsageError
+from dafw.registry import BACKBONES, METHODS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store.fill_store(overrides)
         store.check_choices(overrides)
+        if {"--help", "-h"}.intersection(words):
+            print(help_text(store.compose(overrides)))
+            return 0
         sys.argv = [sys.argv[0], *words]
         hydra.main(version_base="1.3", config_path=None, config_name="dafw")(task)()
     except (UsageError, TrainingError) as error:
@@ -42,6 +48,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             UsageError(f"{error.filename or ''}: {error.strerror}; expected a place that can be written"), False
         )
     return max([*exit_codes, worst_outcome(overrides)])
+
+
+HELP = """\
+usage: python -m dafw.run [key=value ...]         one run: python -m dafw.run method=dann src=cifar10 tgt=stl10
+       python -m dafw.run -m seed=0,1,2 key=a,b   a sweep over all combinations
+       python -m dafw.list methods|datasets|backbones   what each is, its paper and its options
+
+  method=    {methods}
+  src= tgt=  {datasets}
+  backbone=  {backbones}, or any name timm knows
+  +experiment=  {experiments}
+
+Keys and their values here (null: the recipe of the method, the data sets or the backbone decides):
+{keys}
+
+--hydra-help shows what Hydra adds; debug=true shows tracebacks."""
+
+
+def help_text(config: Config) -> str:
+    """What there is to type, with the values that it has."""
+    keys = [f"  {key}={'null' if value is None else value}" for key, value in flat(dataclasses.asdict(config))]
+    return HELP.format(
+        methods=" ".join(METHODS.names()),
+        datasets=" ".join(dataset_names()),
+        backbones=", ".join(BACKBONES.names()),
+        experiments=" ".join(sorted(f.stem for f in store.experiments_folder().glob("recipes/*.yaml"))),
+        keys="\n".join(key for key in keys if ".name=" not in key or "wandb" in key),
+    )
 
 
 exit_codes: list[int] = []  # of jobs in this process

@@ -23,7 +23,7 @@ from dafw.classifier import Classifier
 from dafw.domain import Domain, Table
 from dafw.method import Method
 from dafw.pair import Data, Pair, Protocol
-from dafw.registry import METHODS, Option, options
+from dafw.registry import METHODS, Option, about, options
 from dafw.setting import RULES, Progress, Setting, Step
 from dafw.trainer import Fitted, Training, fit, make_optimizer, run_updates
 
@@ -320,8 +320,6 @@ def check_predict(method_class: type[Method]) -> None:
 
 def check_documented(method_class: type[Method]) -> None:
     """The docstring names the paper and its year, so that the list can."""
-    from dafw.list import about
-
     summary, paper = about(method_class)
     assert summary, "it has no docstring: say in a sentence what it does"
     assert paper, 'its docstring names no paper with its year, as in "(Ganin et al. 2016, JMLR 17(59), eq. 9-10)"'

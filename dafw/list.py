@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,19 +13,7 @@ from rich.table import Table
 
 from dafw.config import dataset_names
 from dafw.errors import UsageError
-from dafw.registry import BACKBONES, DATASETS, METHODS, Option, load_plugin, options
-
-PAPER = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")
-
-
-def about(plugin: Any) -> tuple[str, str]:
-    """The first sentence of a docstring without its paper, and the paper: "Ganin et al. 2016, JMLR 17:59"."""
-    text = " ".join((plugin.__doc__ or "").split("\n\n")[0].split())
-    flat = re.sub(r"(\d)\((\d+)\)", r"\1:\2", text)  # a volume's number stands in brackets of its own
-    paper = PAPER.search(flat)
-    if paper is None:
-        return text.rstrip("."), ""
-    return (flat[: paper.start()] + flat[paper.end() :]).strip().rstrip(".").rstrip(), paper.group(1)
+from dafw.registry import BACKBONES, DATASETS, METHODS, Option, about, load_plugin, options
 
 
 def described(option: Option) -> str:

@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 import types
 import typing
@@ -26,6 +27,7 @@ from dafw.errors import UsageError
 
 T = TypeVar("T", bound=Callable[..., Any])
 
+PAPER = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")
 SIMPLE_TYPES = (int, float, bool, str, Path)
 
 
@@ -79,6 +81,16 @@ def options(plugin: Callable[..., Any]) -> list[Option]:
 def source_file(plugin: Callable[..., Any]) -> Path:
     """The file a plug-in was written in."""
     return Path(inspect.getsourcefile(plugin) or "?")
+
+
+def about(plugin: Any) -> tuple[str, str]:
+    """The first sentence of a docstring without its paper, and the paper: "Ganin et al. 2016, JMLR 17:59"."""
+    text = " ".join((plugin.__doc__ or "").split("\n\n")[0].split())
+    flat = re.sub(r"(\d)\((\d+)\)", r"\1:\2", text)  # a volume's number stands in brackets of its own
+    paper = PAPER.search(flat)
+    if paper is None:
+        return text.rstrip("."), ""
+    return (flat[: paper.start()] + flat[paper.end() :]).strip().rstrip(".").rstrip(), paper.group(1)
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:

@@ -35,7 +35,7 @@ from dafw.config import (
     plain_node,
 )
 from dafw.errors import UsageError
-from dafw.registry import BACKBONES, METHODS, load_plugin, nearest, options
+from dafw.registry import BACKBONES, METHODS, PLUGIN_FILES, load_plugin, nearest, options
 
 
 def _store(group: str, name: str, value: Any, package: str | None = None) -> None:
@@ -49,32 +49,46 @@ def fill_store(overrides: Sequence[str]) -> None:
     for path in _values(typed, "plugins"):
         for file in path if isinstance(path, list) else [path]:
             load_plugin(str(file))
+    several = {str(value) for value in _values(typed, "src") if "+" in str(value)}
+    networks = {str(value) for value in _values(typed, "backbone")}
+    wanted = {
+        *(("method", name) for name in METHODS.names()),
+        *(("dataset", name) for name in (*dataset_names(), *several)),
+        *(("backbone", name) for name in (*BACKBONES.names(), *networks)),
+        *(("plug-in", f"{file} {digest}") for file, digest in PLUGIN_FILES.items()),
+    }
+    if wanted <= _filled:  # a study composes a hundred configs
+        return
+    _filled.update(wanted)
     for name in METHODS.names():
-        method = METHODS.get(name)
-        _store("method", name, node("method", name, options(method)))
-        for variant, values in getattr(method, "variants", {}).items():
-            _store("method", f"{name}/{variant}", node("method", name, options(method), **values))
-    several = {str(v) for v in _values(typed, "src") if "+" in str(v)}
-    for name in [*dataset_names(), *several]:
+        _store_method(name)
+    for name in dataset_names():
+        _store("src", name, node("src", name, options(dataset(name))))
+        _store("tgt", name, node("tgt", name, options(dataset(name))))
+        _store_declared_backbone(name, dataset(name))
+    for name in several:
         parts = name.split("+")
-        own = options(dataset(name)) if len(parts) == 1 else []
-        source = OmegaConf.structured(node("src", name, own))
-        if len(parts) > 1:
-            OmegaConf.set_struct(source, False)
-            source = OmegaConf.create(
-                {**OmegaConf.to_container(source), **{p: plain_node("src", p, options(dataset(p))) for p in parts}}  # type: ignore[dict-item]
-            )
-        else:
-            _store("tgt", name, node("tgt", name, own))
-        _store("src", name, source)
+        nodes = {part: plain_node("src", part, options(dataset(part))) for part in parts}
+        _store("src", name, {**plain_node("src", name, []), **nodes})
         _store_declared_backbone(name, dataset(parts[0]))
-    for name in {*BACKBONES.names(), *(str(v) for v in _values(typed, "backbone"))}:
-        _store("backbone", name, node("backbone", name, options(backbone(name))))
+    for name in {*BACKBONES.names(), *networks}:
+        if not name.startswith("for_"):
+            _store("backbone", name, node("backbone", name, options(backbone(name))))
     for file in sorted(experiments_folder().glob("recipes/*.yaml")):
         ConfigStore.instance().store(
             group="experiment", name=file.stem, node=yaml.safe_load(file.read_text()), package="_global_"
         )
     ConfigStore.instance().store(name="dafw", node=Schema)
+
+
+_filled: set[tuple[str, str]] = set()  # what the store holds; it is one for the process
+
+
+def _store_method(name: str) -> None:
+    method = METHODS.get(name)
+    _store("method", name, node("method", name, options(method)))
+    for variant, values in getattr(method, "variants", {}).items():
+        _store("method", f"{name}/{variant}", node("method", name, options(method), **values))
 
 
 DEFAULTS = [

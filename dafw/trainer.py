@@ -135,7 +135,13 @@ def run_updates(
             return terms, stop.value
         optimizer.zero_grad(set_to_none=True)
         total = torch.stack([loss.float() for loss in step.losses.values()]).sum()
-        total.backward(inputs=moving(method, step.only, optimizer))
+        parameters = moving(method, step.only, optimizer)
+        if not parameters:
+            raise UsageError(
+                f"a step of {type(method).__name__} moves {', '.join(step.only)}, which has nothing to train here; "
+                "expected a network that can move, as with backbone.feature_dim=128"
+            )
+        total.backward(inputs=parameters)
         optimizer.step()
         terms.update({name: loss.detach() for name, loss in step.losses.items()})
 
@@ -174,7 +180,10 @@ def make_optimizer(method: Method, training: Training) -> torch.optim.Optimizer:
     """The optimiser over the method's own groups; a group's `weight_decay` goes before the config's."""
     groups: list[dict[str, Any]] = method.parameter_groups(training.lr)
     if not any(group["params"] for group in groups):
-        raise UsageError(f"{type(method).__name__} has nothing to train; declare `steps = 0` for a closed form")
+        raise UsageError(
+            f"{type(method).__name__} has nothing to train here; expected a network that can move, as with "
+            "backbone.feature_dim=128, or `steps = 0` declared by a method in closed form"
+        )
     return OPTIMIZERS[training.optimizer](groups, lr=training.lr, weight_decay=training.weight_decay)
 
 

@@ -48,9 +48,7 @@ EXEMPTIONS = [(m, excused) for m in METHODS.names() for excused in exemptions(ME
 
 
 @pytest.mark.parametrize(("method", "excused"), EXEMPTIONS)
-def test_an_exemption_has_a_reason_and_is_needed(
-    method: str, excused: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_exemption_has_a_reason_and_is_needed(method: str, excused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     method_class = METHODS.get(method)
     assert len(exemptions(method_class)[excused].split()) > 3
     monkeypatch.setattr(method_class, "exempt", {})

@@ -377,7 +377,7 @@ def test_a_server_that_dies_during_the_run_is_one_warning(tmp_path: Path, monkey
     run = {"id": "x", "name": "n", "displayName": "n", "description": "", "config": "{}", "historyLineCount": 0}
     run["project"] = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
     alive = {"data": {"upsertBucket": {"bucket": run, "inserted": True}}}
-    with Server(lambda request: (200, alive) if len(server.requests) == 1 else None) as server:
+    with Server(lambda _: (200, alive) if len(server.requests) == 1 else None) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         warnings: list[str] = []
