@@ -103,15 +103,15 @@ class Console:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=max(4, self._screen.width // 6 - 6)),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[losses]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            Losses(table_column=Column(ratio=1, no_wrap=False)),  # the one column that gives way
             TextColumn("{task.fields[speed]}", markup=False),
-            TimeLeft(),
+            TextColumn("{task.fields[left]}", markup=False),
         ]
         return Progress(*columns, console=self._screen, transient=True, expand=True, refresh_per_second=4)
 
     def _show(self, text: Text, wrap: bool = True) -> None:
         """Wrap at words on a terminal; a line that holds a path is left whole, to be copied."""
-        self._screen.print(text, soft_wrap=not wrap)
+        self._screen.print(text, soft_wrap=not (wrap and self._screen.is_terminal))
         self._append(text)
 
     def _append(self, shown: RenderableType) -> None:
@@ -131,7 +131,7 @@ class Training:
         self._label = label
         self._steps = steps
         self._bar = bar
-        self._task = bar.add_task(label, total=steps, losses="", speed="") if bar else None
+        self._task = bar.add_task(label, total=steps, losses="", speed="", left="") if bar else None
         self._began = time.perf_counter()
         self._tenth = 0
         self._last = ""
@@ -140,12 +140,12 @@ class Training:
         """step: how many are done. values: the losses and what else was logged, by their full names."""
         shown, speed = compact(values), f"{examples_per_second:.0f} examples/s"
         self._last = f"{shown}, {speed}" if shown else speed
-        left = (time.perf_counter() - self._began) * (self._steps - step) / max(step, 1)
-        line = Text(f"{self._label}: step {step}/{self._steps}, {self._last}, {clock(left)} left")
+        left = f"{clock((time.perf_counter() - self._began) * (self._steps - step) / max(step, 1))} left"
+        line = Text(f"{self._label}: step {step}/{self._steps}, {self._last}, {left}")
         tenth = PLAIN_LINES * step // self._steps if self._steps else PLAIN_LINES
         if self._bar is not None and self._task is not None:
             short = speed.replace("examples", "ex") if self._console._screen.width < NARROW else speed
-            self._bar.update(self._task, completed=step, losses=shown, speed=short)
+            self._bar.update(self._task, completed=step, losses=shown, speed=short, left=left)
         if tenth > self._tenth and step < self._steps:
             self._tenth = tenth
             self._console._append(line) if self._bar is not None else self._console._show(line)
@@ -157,12 +157,11 @@ class Training:
         return f"{self._label}: {steps} in {seconds:.1f} s" + (f", {self._last}" if self._last else "")
 
 
-class TimeLeft(ProgressColumn):
-    """`0:00:12 left`, or nothing while the speed is unknown."""
+class Losses(ProgressColumn):
+    """As many of the losses as there is room for."""
 
     def render(self, task: Task) -> Text:
-        left = task.time_remaining
-        return Text("" if left is None else f"{clock(left)} left")
+        return Text(task.fields["losses"], no_wrap=True, overflow="ellipsis")
 
 
 class Heading(NamedTuple):
@@ -218,7 +217,10 @@ def row_notes(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
     for row in rows:
         if row.get("note"):
             methods.setdefault(row["note"], []).append(row["method"])
-    return [Text(f"{', '.join(names)}: {remark}") for remark, names in methods.items()]
+    return [
+        Text(remark if len(names) == len(rows) else f"{', '.join(names)}: {remark}")
+        for remark, names in methods.items()
+    ]
 
 
 def verdict(record: Mapping[str, Any]) -> Text:

@@ -32,7 +32,7 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     after = features(assembly.load(record.folder), pair)
     lower = record.references.get("lower")
     before = None if lower is None else features(assembly.load(lower.folder), pair)
-    drawn.append(plots.tsne(before, after, folder / "tsne.png"))
+    drawn.append(plots.tsne(before, after, folder / "tsne.png", classes))
     if pair.target_test.table.dtype == torch.uint8:
         index = torch.from_numpy(saved["index"])
         confidences = saved["probabilities"].max(1)

@@ -197,7 +197,7 @@ def _points(domains: Domains) -> Points:
 
 def embedded(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """t-SNE of features (N, D) in the plane, (N, 2); all at one place where nothing tells them apart."""
-    if len(features) < 2 or not np.ptp(features, axis=0).any():
+    if not np.ptp(features, axis=0).any():
         return np.zeros((len(features), 2), dtype=np.float32)
     features = np.pad(features, ((0, 0), (0, max(0, 2 - features.shape[1]))))  # PCA wants two columns
     perplexity = min(30.0, (len(features) - 1) / 3)
@@ -246,7 +246,7 @@ def _legend(figure: Figure, names: Sequence[str], colours: Sequence[Any], marker
         handles, ["x"] * len(names), loc="outside right center", fontsize=8 if columns == 1 else 7, ncols=columns
     )
     for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_text(name)  # set here, since a label that begins with _ would be left out
+        text.set_text(name)  # set here: matplotlib < 3.10 leaves out a label that begins with _
         text.set_parse_math(False)
 
 

@@ -25,7 +25,7 @@ def fit_linear(features: Tensor, labels: Tensor, head: nn.Linear, inverse_regula
     if not inverse_regularisation > 0:
         raise UsageError(
             f"inverse_regularisation={inverse_regularisation}; expected a number above 0, as in "
-            "method.inverse_regularisation=0.01"
+            "method.inverse_regularisation=0.1"
         )
     counts = torch.bincount(labels.cpu(), minlength=head.out_features)
     if not counts.all():

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole import command, surroundings  # noqa: F401
+import whole
+from whole import command
 
 from dafw import check
 from dafw.conformance import CHECKS, exemptions
 from dafw.registry import METHODS
+
+surroundings = whole.surroundings  # a fixture
 
 BY_CHECK = [(method, name) for method in METHODS.names() for name in CHECKS]
 

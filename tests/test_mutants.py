@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import whole
 from torch import Tensor
-from whole import surroundings  # noqa: F401
 
 from dafw.classifier import Classifier
 from dafw.conformance import CHECKS
@@ -24,6 +24,8 @@ from dafw.pair import Pair
 from dafw.registry import METHODS, load_plugin, source_file
 from dafw.setting import Batch, Labelled
 from dafw.split import Split
+
+surroundings = whole.surroundings  # a fixture
 
 BEFORE_LOSSES = "    def losses(self"
 CLASSIFICATION = '"classification": F.cross_entropy(source.logits, batch.source.labels)'

@@ -29,9 +29,7 @@ def table(count: int, classes: int = 3, value: int = 0) -> Table:
 
 
 def domain(name: str, train: int = 60, test: int = 24, classes: Sequence[str] = ABC, value: int = 0) -> Domain:
-    return Domain(
-        name, tuple(classes), table(train, len(classes), value), table(test, len(classes), value), flip=False
-    )
+    return Domain(name, tuple(classes), table(train, len(classes), value), table(test, len(classes), value), flip=False)
 
 
 def unmoved(data: Tensor, rows: Tensor, generator: torch.Generator, flip: bool, device: torch.device) -> Tensor:  # noqa: ARG001
@@ -156,7 +154,11 @@ def test_every_example_comes_once_a_pass_and_the_incomplete_batch_is_left_out():
     assert (len(given.source_train), len(given.target_train)) == (54, 45)
     for part, count, size in (("source", 54, 9), ("target", 45, 9), ("source", 54, 8), ("target", 45, 8)):
         passes = [
-            [i for step in range(count // size) for i in getattr(given.batch(step + e * (count // size), size), part).index]
+            [
+                i
+                for step in range(count // size)
+                for i in getattr(given.batch(step + e * (count // size), size), part).index
+            ]
             for e in range(3)
         ]
         for seen in passes:

@@ -216,10 +216,10 @@ def test_examples_all_right_or_all_wrong(predicted: list[int], channels: int, tm
 
 
 def test_names_that_mean_something_to_matplotlib_are_drawn_as_they_are(tmp_path: Path) -> None:
-    names = ("$x_{", "_hidden", "猫", "a very long name that no axis could ever hold")
+    names = ("$x_{$", "_hidden", "猫", "a very long name that no axis could ever hold")
     source = clusters(12, 4, 5, seed=8)
     legend = plots.tsne_figure(None, (*source, *source), names).legends[0]
-    assert [text.get_text() for text in legend.get_texts()][2:] == ["$x_{", "_hidden", "猫", "a very long name …"]
+    assert [text.get_text() for text in legend.get_texts()][2:] == ["$x_{$", "_hidden", "猫", "a very long name …"]
     check_picture(plots.tsne(None, (*source, *source), tmp_path / "tsne.png", names))
     check_picture(plots.confusion(source[1], source[1], names, tmp_path / "confusion.png"))
     inputs = np.zeros((12, 1, 8, 8), dtype=np.uint8)

@@ -2,15 +2,25 @@
 
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 
 import pytest
 
-import dafw.registry as registry_module
 from dafw.errors import UsageError
-from dafw.registry import BACKBONES, DATASETS, METHODS, VALIDATORS, Registry, is_option_type, load_plugin, nearest, options
+from dafw.registry import (
+    BACKBONES,
+    DATASETS,
+    METHODS,
+    PLUGIN_FILES,
+    VALIDATORS,
+    Registry,
+    is_option_type,
+    load_plugin,
+    nearest,
+    options,
+)
 
 METHOD = """
 from dafw import Method, Setting, register_method
@@ -27,19 +37,21 @@ Write = Callable[[str, str], Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Write a file and return its path; the registries forget at the end what was read from it."""
     for registry in (METHODS, DATASETS, BACKBONES, VALIDATORS):
         registry.load()
         monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
-    monkeypatch.setattr(registry_module, "PLUGIN_FILES", {})
+    read = dict(PLUGIN_FILES)
 
     def write(name: str, text: str) -> Path:
         file = tmp_path / name
         file.write_text(text)
         return file
 
-    return write
+    yield write
+    PLUGIN_FILES.clear()
+    PLUGIN_FILES.update(read)
 
 
 def method(name: str = "Mine", call: str = "", rate: float = 1.0) -> str:
@@ -99,7 +111,8 @@ def test_options_of_a_class_are_those_of_its_init_without_the_model():
 
 
 @pytest.mark.parametrize(
-    "annotation", [dict, set, tuple, list, list[dict], dict | None, object, bytes, int | dict, Callable, list[Path | set]]
+    "annotation",
+    [dict, set, tuple, list, list[dict], dict | None, object, bytes, int | dict, Callable, list[Path | set]],
 )
 def test_types_that_a_command_line_cannot_write(annotation):
     assert not is_option_type(annotation)
@@ -108,7 +121,9 @@ def test_types_that_a_command_line_cannot_write(annotation):
 def test_an_argument_without_a_type_is_refused_by_name():
     def plugin(place, *, rate=1.0): ...
 
-    with pytest.raises(UsageError, match=r"test_registry\.py: rate of plugin has no type; expected int, float") as error:
+    with pytest.raises(
+        UsageError, match=r"test_registry\.py: rate of plugin has no type; expected int, float"
+    ) as error:
         options(plugin)
     assert "rate: float = 1.0" in one_line(error)
 
@@ -294,7 +309,7 @@ class Point:
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Registry]:
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Registry]]:
     """A registry over a made package of one plug-in `built_in`, with these entry points."""
     package = tmp_path / "made_plugins"
     package.mkdir()

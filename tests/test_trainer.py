@@ -128,7 +128,9 @@ def test_schedules_by_formula(fraction):
 def test_each_step_has_the_rate_of_its_fraction(schedule):
     method, pair = scripted()
     _, told = trained(method, pair, training(schedule=schedule, steps=8, lr=0.3))
-    assert [values["lr"] for _, values in told.logs] == pytest.approx([0.3 * SCHEDULES[schedule](s / 8) for s in range(8)])
+    assert [values["lr"] for _, values in told.logs] == pytest.approx(
+        [0.3 * SCHEDULES[schedule](s / 8) for s in range(8)]
+    )
 
 
 def test_loaded_parameters_have_a_tenth_of_the_rate_at_every_step():
@@ -172,8 +174,17 @@ def test_the_optimisers_are_nesterov_sgd_and_adamw():
 
 def test_a_method_with_nothing_to_train_is_told_so():
     method = SourceOnly(made_model(0, 3)).requires_grad_(False)
-    with pytest.raises(UsageError, match="SourceOnly has nothing to train; declare `steps = 0` for a closed form"):
+    with pytest.raises(UsageError, match="SourceOnly has nothing to train here; expected .* or `steps = 0` declared"):
         make_optimizer(method, TRAINING)
+
+
+def test_a_step_that_moves_nothing_is_told_by_name():
+    method = SourceOnly(Classifier(made_model(0, 3).backbone, 3, feature_dim=0))
+    optimizer = make_optimizer(method, TRAINING)
+    with pytest.raises(
+        UsageError, match=r"a step of SourceOnly moves model\.bottleneck, which has nothing to train here"
+    ):
+        run_updates(method, [Step({"a": method.model.head.weight.sum()}, ("model.bottleneck",))], optimizer)
 
 
 # ---- the update, by hand
@@ -190,15 +201,13 @@ def test_sgd_is_bit_for_bit_a_loop_written_by_hand():
         batch = pair.batch(step, how.batch_size)
         model.zero_grad()
         F.cross_entropy(model(batch.source.inputs).logits, batch.source.labels).backward()
-        rate = 0.1 * 0.5 * (1 + math.cos(math.pi * step / 7))
+        schedule = 0.5 * (1 + math.cos(math.pi * step / 7))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 gradient = parameter.grad.add(parameter, alpha=0.01)
                 momentum[name] = momentum[name].mul_(0.9).add_(gradient) if name in momentum else gradient.clone()
-                own = rate * 0.1 if name in model.pretrained else rate
-                if name in model.pretrained:
-                    own = 0.1 * 0.1 * 0.5 * (1 + math.cos(math.pi * step / 7))
-                parameter.add_(gradient.add(momentum[name], alpha=0.9), alpha=-own)
+                rate = 0.1 * how.lr if name in model.pretrained else how.lr
+                parameter.add_(gradient.add(momentum[name], alpha=0.9), alpha=-rate * schedule)
 
     by_hand = model.state_dict()
     for name, value in method.model.state_dict().items():
@@ -351,7 +360,9 @@ def test_progress_is_counted_in_batches():
 def test_the_last_step_is_evaluated_once_and_after_finish():
     method, pair = scripted()
     at_end: list[list[Any]] = []
-    _, told = trained(method, pair, training(steps=6), eval_every=3, on_evaluate=lambda _: at_end.append([*method.events]))
+    _, told = trained(
+        method, pair, training(steps=6), eval_every=3, on_evaluate=lambda _: at_end.append([*method.events])
+    )
     assert told.evaluations == [3, 6]
     assert "finish" not in at_end[0]
     assert at_end[1][-1] == "finish"
@@ -439,7 +450,7 @@ def test_the_first_term_that_went_wrong_is_named():
 
         def losses(self, batch, progress):
             good = self.model.head.weight.square().sum()
-            return {"a": good * (float("nan") if progress.step >= 3 else 1), "b": good * (float("nan") if progress.step >= 2 else 1)}
+            return {term: good * (math.nan if progress.step >= wrong else 1) for term, wrong in (("a", 3), ("b", 2))}
 
     with pytest.raises(TrainingError, match="the loss 'b' became nan at step 2"):
         trained(Falling(made_model(0, 3)), made_pair(Setting.SOURCE_ONLY), training(steps=6), log_every=6)

@@ -1,6 +1,7 @@
 """Views of images: split (N, C, S, S) uint8 → (B, C, S, S) float32 in [0, 1], with a draw for every image.
 
-Edges are repeated wherever a view looks past them.
+Past its edges an image is black where it is shifted (torchvision's RandomCrop with padding, the habit of the field),
+and repeats its edge where it is resampled.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def weak(data: Tensor, rows: Tensor, generator: torch.Generator, flip: bool, dev
     reach = images.shape[-1] // 8
     offsets = torch.randint(-reach, reach + 1, (2, len(rows)), generator=generator)
     mirrored = torch.rand(len(rows), generator=generator) < (0.5 if flip else 0.0)
-    return shifted(images, offsets.to(device), mirrored.to(device)).float().div_(255)
+    return shifted(images, offsets.to(device), mirrored.to(device), reach).float().div_(255)
 
 
 def strong(data: Tensor, rows: Tensor, generator: torch.Generator, flip: bool, device: torch.device) -> Tensor:
@@ -80,19 +81,20 @@ def _each(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def shifted(images: Tensor, offsets: Tensor, mirrored: Tensor) -> Tensor:
+def shifted(images: Tensor, offsets: Tensor, mirrored: Tensor, reach: int) -> Tensor:
     """out[b, :, y, x] = images[b, :, y + offsets[0, b], x + offsets[1, b]], where `mirrored` read from right to left.
 
-    images (B, C, S, S) of any type, offsets (2, B) int64, mirrored (B,) bool.
+    images (B, C, S, S) of any type, 0 outside; offsets (2, B) int64 in [-reach, reach], mirrored (B,) bool.
     """
     batch, channels, size, _ = images.shape
-    places = torch.arange(size, device=images.device)
-    down, across = (places + offsets.unsqueeze(2)).clamp_(0, size - 1)  # (B, S) each
+    padded, wide = F.pad(images, (reach, reach, reach, reach)), size + 2 * reach
+    places = torch.arange(reach, reach + size, device=images.device)
+    down, across = places + offsets.unsqueeze(2)  # (B, S) each
     across = torch.where(mirrored.unsqueeze(1), across.flip(1), across)
     # whole lines are copied first: several times faster than picking pixels by two indices
-    first = torch.arange(0, batch * channels * size, size, device=images.device).view(batch, channels, 1)
-    lines = images.view(-1, size).index_select(0, (first + down.unsqueeze(1)).view(-1)).view(images.shape)
-    return lines.gather(3, across.view(batch, 1, 1, size).expand(images.shape))
+    first = torch.arange(0, batch * channels * wide, wide, device=images.device).view(batch, channels, 1)
+    lines = padded.view(-1, wide).index_select(0, (first + down.unsqueeze(1)).view(-1))
+    return lines.view(batch, channels, size, wide).gather(3, across.view(batch, 1, 1, size).expand(images.shape))
 
 
 def linear_map(angle: Tensor, shear: Tensor, scale: Tensor) -> Tensor:

@@ -1,0 +1,226 @@
+"""What changes the hash of a run, and what does not."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_registry
+import torch
+
+from dafw import frozen, identity, registry
+from dafw.backbones.convnet import ConvNet
+from dafw.config import Config, Train, WandB
+from dafw.conformance import made_pair
+from dafw.domain import Table
+from dafw.identity import hash_of, source_hash
+from dafw.pair import Pair
+from dafw.registry import METHODS
+from dafw.setting import Setting
+
+write = test_registry.write
+
+
+def config(**changed: Any) -> Config:
+    """A resolved config of dann with convnet on two made domains."""
+    base = Config(
+        method={"name": "dann", "weight": 1.0, "hidden": 16},
+        src={"name": "synth", "root": None, "download": True, "validation": 0.1},
+        tgt={"name": "digits", "root": None, "download": True, "validation": 0.1, "labels_per_class": None},
+        backbone={"name": "convnet", "frozen": False, "views": 1, "feature_dim": 16, "dropout": 0.0, "width": 4},
+        init="random",
+        image_size=16,
+        train=Train(8, 12, "sgd", 0.05, "constant", 0.0, "fp32"),
+    )
+    return replace(base, **changed)
+
+
+def hashed(given: Config | None = None, pair: Pair | None = None, network: Any = None, depends_on: Any = ()) -> str:
+    pair = pair or made_pair(Setting.UNSUPERVISED)
+    return hash_of(identity.identity(given or config(), pair, network, list(depends_on)))
+
+
+def in_node(node: str, **values: Any) -> Config:
+    given = config()
+    return replace(given, **{node: {**getattr(given, node), **values}})
+
+
+def test_the_same_run_has_the_same_hash():
+    assert hashed() == hashed()
+    assert len(hashed()) == 16
+    int(hashed(), 16)
+
+
+CHANGES: dict[str, Callable[[], Config]] = {
+    "seed": lambda: config(seed=1),
+    "rate": lambda: config(train=replace(config().train, lr=0.051)),
+    "steps": lambda: config(train=replace(config().train, steps=9)),
+    "precision": lambda: config(train=replace(config().train, precision="bf16")),
+    "weight": lambda: in_node("method", weight=0.5),
+    "backbone option": lambda: in_node("backbone", width=8),
+    "shots": lambda: in_node("tgt", labels_per_class=5),
+    "validation": lambda: in_node("src", validation=0.2),
+    "method": lambda: config(method={"name": "mcc", "weight": 1.0, "hidden": 16}),
+    "init": lambda: config(init="imagenet"),
+    "selection": lambda: config(select="oracle"),
+    "label space": lambda: config(labels="partial"),
+    "split seed": lambda: config(split_seed=1),
+    "image size": lambda: config(image_size=32),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_these_make_another_run(name):
+    assert hashed(CHANGES[name]()) != hashed()
+
+
+SAME: dict[str, Callable[[], Config]] = {
+    "out": lambda: config(out="/elsewhere"),
+    "plots": lambda: config(plots=False),
+    "references": lambda: config(references="false"),
+    "data": lambda: config(data="/data"),
+    "threads": lambda: config(threads=1),
+    "reuse": lambda: config(reuse=False),
+    "debug": lambda: config(debug=True),
+    "tracking": lambda: config(wandb=WandB(mode="disabled", project="p", tags=["t"])),
+    "source root": lambda: in_node("src", root="/a"),
+    "target root": lambda: in_node("tgt", root=Path("/b")),
+    "download": lambda: in_node("src", download=False),
+    "device as typed": lambda: config(device="cpu"),
+    "plug-in files": lambda: config(plugins=["/a/mine.py"]),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_these_do_not(name):
+    assert hashed(SAME[name]()) == hashed()
+
+
+def test_every_other_key_of_the_config_counts():
+    decides = {f.name for f in dataclasses.fields(Config)} - identity.VOLATILE
+    described = identity.identity(config(), made_pair(Setting.UNSUPERVISED), None, [])
+    assert described["settings"].keys() == decides
+    assert decides == {
+        *("method", "src", "tgt", "backbone", "init", "seed", "select", "image_size", "labels", "split_seed"),
+        *("train", "eval"),
+    }
+
+
+@pytest.mark.parametrize("part", ["source", "target"])
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("what", ["inputs", "labels"])
+def test_a_bit_of_the_data_makes_another_run(part, split, what):
+    pair = made_pair(Setting.UNSUPERVISED)
+    domain = pair.sources[0] if part == "source" else pair.target
+    table: Table = getattr(domain, split)
+    changed = {"inputs": table.inputs.clone(), "labels": table.labels.clone()}
+    changed[what].view(-1)[5] ^= 1
+    tables = {"train": domain.train, "test": domain.test, split: Table(**changed)}
+    other = domain.with_tables(**tables)
+    if part == "source":
+        pair.sources = [other]
+    else:
+        pair.target = other
+    assert hashed(pair=pair) != hashed()
+
+
+def test_the_runs_it_starts_from_and_a_frozen_networks_weights_count():
+    assert len({hashed(), hashed(depends_on=["a"]), hashed(depends_on=["b"]), hashed(depends_on=["a", "b"])}) == 4
+    torch.manual_seed(0)
+    network = ConvNet(1, 2)
+    before = hashed(network=network)
+    assert before != hashed()
+    with torch.no_grad():
+        network.layers[0].weight[0, 0, 0, 0] += 1e-6
+    assert hashed(network=network) != before
+    assert frozen.fingerprint(network)
+
+
+def test_a_run_it_starts_from_is_known_by_its_hash_and_not_by_where_it_lies(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    one, other = (hashed(config(init=str(tmp_path / name)), depends_on=["x"]) for name in ("a", "b"))
+    assert one == other
+    assert hashed(config(init=str(tmp_path / "a")), depends_on=["y"]) != one
+
+
+def test_a_file_of_published_weights_is_known_by_its_contents(tmp_path):
+    """Of a backbone that is trained on: a frozen one is known by its weights."""
+    for name, text in (("a.pth", b"one"), ("b.pth", b"another"), ("c.pth", b"one")):
+        (tmp_path / name).write_bytes(text)
+    hashes = [
+        hashed(replace(in_node("backbone", path=str(tmp_path / name)), init="imagenet"))
+        for name in ("a.pth", "b.pth", "c.pth")
+    ]
+    assert hashes[0] == hashes[2]
+    assert hashes[0] != hashes[1]
+
+
+def test_the_version_of_torch_and_the_kind_of_device_count(monkeypatch):
+    before = hashed()
+    pair = made_pair(Setting.UNSUPERVISED)
+    pair.device = torch.device("meta")
+    assert hashed(pair=pair) != before
+    monkeypatch.setattr(torch, "__version__", "0.0.0")
+    assert hashed() != before
+
+
+# ---- source files
+
+
+def with_changed(file: str, given: Config | None = None) -> str:
+    """The hash as if this file of the package had one more line."""
+    read = Path.read_bytes
+    package = Path(registry.__file__).parent
+    assert (package / file).is_file()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda self: read(self) + (b"\n" if self == package / file else b""))
+        source_hash.cache_clear()
+        try:
+            return hashed(given)
+        finally:
+            source_hash.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "trainer.py",
+        "pair.py",
+        "evaluation.py",
+        "augment/image.py",
+        "losses/entropy.py",
+        "methods/dann.py",
+        "backbones/convnet.py",
+        "datasets/synth.py",
+        "datasets/digits.py",
+    ],
+)
+def test_a_change_of_a_source_file_that_makes_the_numbers_makes_another_run(file):
+    assert with_changed(file) != hashed()
+
+
+@pytest.mark.parametrize(
+    "file", ["plots.py", "pictures.py", "tracking.py", "console.py", "list.py", "methods/mcd.py", "datasets/usps.py"]
+)
+def test_a_change_of_one_that_does_not_leaves_the_run(file):
+    assert with_changed(file) == hashed()
+
+
+def test_the_code_of_a_backbone_counts_wherever_it_stands():
+    """`published` is built by the class of timm_model.py."""
+    given = in_node("backbone", name="published")
+    assert with_changed("backbones/timm_model.py", given) != hashed(given)
+
+
+def test_a_users_method_is_known_by_its_file(write):
+    def registered(text: str) -> str:
+        registry.load_plugin(write("mine.py", text))
+        return hashed(config(method={"name": "mine", "rate": 1.0}))
+
+    first = registered(test_registry.method())
+    assert registered(test_registry.method() + "\n# another line\n") != first
+    assert registered(test_registry.method()) == first
+    assert "mine" in METHODS
