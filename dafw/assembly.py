@@ -223,7 +223,7 @@ def build_classifier(config: Config, pair: Pair, network: nn.Module | None, star
     torch.manual_seed(mixed_seed(config.seed, "model"))
     body: nn.Module
     if network is not None:
-        reference = pair.source_train if pair.source_train is not None else pair.target_train
+        reference = pair.source_train if pair.source_train is not None else pair.shots  # transfer sees no more
         body = frozen.FrozenBackbone(network, reference.inputs.cpu(), reference.table.shape[-1])
     else:
         body = bare_network(config, pair.image_shape, config.init == "imagenet")

@@ -320,7 +320,7 @@ def test_published_weights_are_asked_for_and_move_slowly(monkeypatch):
         asked.append(pretrained)
         return backbone("convnet")(shape, False, width=width)
 
-    monkeypatch.setattr(assembly, "backbone", lambda name: network)
+    monkeypatch.setattr(assembly, "backbone", {"convnet": network}.get)
     model = build_classifier(replace(given, init="imagenet"), pair, None, None)
     assert asked == [True]
     assert model.pretrained == {n for n, _ in model.named_parameters() if n.startswith("backbone.")}

@@ -249,7 +249,7 @@ def test_a_usage_error_is_one_line_and_leaves_nothing(
     assert not (folder / "ran").exists()
 
 
-def test_the_same_line_from_another_process(folder: Path, tmp_path: Path) -> None:
+def test_the_same_line_from_another_process(tmp_path: Path) -> None:
     told = command("dafw.run", *words(out="runs"), "method=dan", cwd=tmp_path)
     assert told.code == 2
     assert told.out == ""
@@ -258,7 +258,7 @@ def test_the_same_line_from_another_process(folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_line_is_one_line_even_on_a_narrow_terminal(
-    folder: Path, tmp_path: Path, type_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, type_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     told = type_here([*words(out=tmp_path / "runs"), "src=mnist"])

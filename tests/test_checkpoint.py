@@ -52,7 +52,7 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path, monkeypatch)
     checkpoint.save(path, STATE)
     before = path.read_bytes()
 
-    def dies_half_way(state, file):
+    def dies_half_way(_state, file):
         Path(file).write_bytes(before[: len(before) // 2])
         assert path.read_bytes() == before
         raise KeyboardInterrupt

@@ -146,7 +146,7 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_names(name, hint):
 def test_an_unknown_backbone_is_answered_with_the_nearest_names_of_ours_and_timms():
     with pytest.raises(UsageError, match="unknown backbone 'convnt'; did you mean convnet"):
         config_module.backbone("convnt")
-    with pytest.raises(UsageError, match="unknown backbone 'resnet5'; did you mean .*resnet50"):
+    with pytest.raises(UsageError, match=r"unknown backbone 'resnet5'; did you mean .*resnet50"):
         config_module.backbone("resnet5")
     assert config_module.backbone("resnet18") is not None
 
@@ -245,7 +245,8 @@ p_backbone.recipe = {recipe("backbone", **{"backbone.feature_dim": 77})}
     load_plugin(write("plugins.py", text))
 
 
-def test_each_value_comes_from_the_first_recipe_that_has_it(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_each_value_comes_from_the_first_recipe_that_has_it():
     resolved = resolve(config("p_method", "p_source", "p_target", "p_backbone"))
     assert asdict(resolved.train) == {
         "weight_decay": 0.44,  # the method's
@@ -260,7 +261,8 @@ def test_each_value_comes_from_the_first_recipe_that_has_it(plugins):
     assert (resolved.backbone["feature_dim"], resolved.backbone["dropout"]) == (77, 0.0)
 
 
-def test_what_is_typed_goes_before_every_recipe(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_what_is_typed_goes_before_every_recipe():
     typed = config(
         "p_method", "p_source", "p_target", "p_backbone", train=Train(weight_decay=0.9, schedule="step"), image_size=64
     )
@@ -269,19 +271,22 @@ def test_what_is_typed_goes_before_every_recipe(plugins):
     assert (resolved.image_size, resolved.backbone["feature_dim"]) == (64, 5)
 
 
-def test_zero_is_a_value_and_not_a_gap(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_zero_is_a_value_and_not_a_gap():
     given = config("p_method", backbone="p_backbone", train=Train(weight_decay=0.0))
     resolved = resolve(replace(given, backbone={**given.backbone, "feature_dim": 0}))
     assert resolved.train.weight_decay == 0.0
     assert resolved.backbone["feature_dim"] == 0
 
 
-def test_a_config_that_is_resolved_stays_as_it_is(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_a_config_that_is_resolved_stays_as_it_is():
     once = resolve(config("p_method", "p_source", "p_target", "p_backbone"))
     assert resolve(once) == once
 
 
-def test_a_frozen_backbone_brings_the_recipe_of_cached_features(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_a_frozen_backbone_brings_the_recipe_of_cached_features():
     frozen = config("dann", backbone="p_backbone")
     resolved = resolve(replace(frozen, backbone={**frozen.backbone, "frozen": True}))
     assert asdict(resolved.train) == {
@@ -296,19 +301,22 @@ def test_a_frozen_backbone_brings_the_recipe_of_cached_features(plugins):
     assert (resolved.backbone["feature_dim"], resolved.backbone["dropout"]) == (128, 0.3)
 
 
-def test_the_frozen_recipe_gives_way_to_the_methods(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_the_frozen_recipe_gives_way_to_the_methods():
     frozen = config("p_method", backbone="p_backbone")
     resolved = resolve(replace(frozen, backbone={**frozen.backbone, "frozen": True}))
     assert (resolved.train.weight_decay, resolved.train.steps) == (0.44, 400)
 
 
-def test_of_several_sources_the_first_recipe_counts(plugins):
+@pytest.mark.usefixtures("plugins")
+def test_of_several_sources_the_first_recipe_counts():
     given = config("dann", "p_source", "digits")
     resolved = resolve(replace(given, src={**given.src, "name": "cifar10+p_source"}))
     assert resolved.train.batch_size == 64  # cifar10 gives one too
     assert resolved.train.lr == 0.23  # cifar10 gives none
 
 
+@pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize(
     ("method", "backbone", "frozen", "typed", "init"),
     [
@@ -321,7 +329,7 @@ def test_of_several_sources_the_first_recipe_counts(plugins):
         ("p_probe", "convnet", False, "random", "random"),
     ],
 )
-def test_where_a_run_starts_from(plugins, method, backbone, frozen, typed, init):
+def test_where_a_run_starts_from(method, backbone, frozen, typed, init):
     given = config(method, backbone=backbone, init=typed)
     assert resolve(replace(given, backbone={**given.backbone, "frozen": frozen})).init == init
 

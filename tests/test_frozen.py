@@ -203,7 +203,7 @@ def test_a_feature_that_the_source_does_not_vary_in_is_not_blown_up():
 
 
 def test_images_are_answered_as_their_features():
-    backbone, by, source = body()
+    backbone, _, source = body()
     model = Classifier(backbone, 3, feature_dim=8).eval()
     images = table().inputs
     torch.testing.assert_close(model(images).logits, model(source).logits, rtol=1e-3, atol=1e-4)

@@ -182,7 +182,7 @@ def test_a_file_registers_under_its_stem_or_under_the_name_it_gives(write):
 def test_a_name_that_a_built_in_has_is_taken(write):
     file = write("mine.py", method(call="('dann')"))
     built_in = METHODS.get("dann")
-    with pytest.raises(UsageError, match="the method name 'dann' is taken by .*dann.py; rename the file") as error:
+    with pytest.raises(UsageError, match=r"the method name 'dann' is taken by .*dann\.py; rename the file") as error:
         load_plugin(file)
     assert str(file) in one_line(error)
     assert METHODS.get("dann") is built_in
@@ -318,7 +318,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(*points: Point) -> Registry:
-        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: points)
         return Registry("thing", "made_plugins")
 
     yield make

@@ -95,7 +95,8 @@ def line_of(*words: str) -> str:
 # ---- precedence
 
 
-def test_what_is_typed_goes_before_experiment_variant_method_target_source_backbone_and_general(plugins, experiments):
+@pytest.mark.usefixtures("experiments")
+def test_what_is_typed_goes_before_experiment_variant_method_target_source_backbone_and_general(plugins):
     typed = compose([plugins, "+experiment=made", "train.precision=fp32", "method.flag=true"])
     train = resolve(typed).train
     assert (train.optimizer, train.steps) == ("sgd", 11)  # general, backbone

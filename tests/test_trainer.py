@@ -71,7 +71,7 @@ def trained(
         how,
         log_every=log_every,
         eval_every=eval_every,
-        on_log=lambda step, values, speed: told.logs.append((step, values)),
+        on_log=lambda step, values, _: told.logs.append((step, values)),
         on_evaluate=evaluate,
     )
     return fitted, told
@@ -174,7 +174,7 @@ def test_the_optimisers_are_nesterov_sgd_and_adamw():
 
 def test_a_method_with_nothing_to_train_is_told_so():
     method = SourceOnly(made_model(0, 3)).requires_grad_(False)
-    with pytest.raises(UsageError, match="SourceOnly has nothing to train here; expected .* or `steps = 0` declared"):
+    with pytest.raises(UsageError, match=r"SourceOnly has nothing to train here; expected .* or `steps = 0` declared"):
         make_optimizer(method, TRAINING)
 
 
@@ -514,11 +514,12 @@ def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32():
     assert all(math.isfinite(values["loss/classification"]) for _, values in told.logs)
     assert not torch.equal(before["model.head.weight"], method.model.head.weight)
 
-    plain = SourceOnly(made_model(0, 3))
-    _, exact = trained(plain, made_pair(Setting.SOURCE_ONLY), training(steps=6))
-    for (_, values), (_, wanted) in zip(told.logs, exact.logs, strict=True):
-        assert values["loss/classification"] == pytest.approx(wanted["loss/classification"], rel=0.05)
-        assert values["loss/classification"] != wanted["loss/classification"]
+    _, exact = trained(SourceOnly(made_model(0, 3)), made_pair(Setting.SOURCE_ONLY), training(steps=6))
+    first, wanted = (logs[0][1]["loss/classification"] for logs in (told.logs, exact.logs))
+    assert first == pytest.approx(wanted, rel=0.02)
+    assert first != wanted
+    last = told.logs[-1][1]["loss/classification"]
+    assert last < 0.9 * first
 
 
 # ---- test streams
@@ -579,7 +580,7 @@ def curve(name: str, **values: Any) -> dict[str, list[float]]:
         training(steps=20, batch_size=2 if made.pair.stream else 12),
         log_every=1,
         eval_every=1000,
-        on_log=lambda step, terms, speed: told.logs.append((step, terms)),
+        on_log=lambda step, terms, _: told.logs.append((step, terms)),
         on_evaluate=lambda _: None,
     )
     names = sorted({term for _, terms in told.logs for term in terms if term.startswith("loss/")})

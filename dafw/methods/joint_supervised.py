@@ -11,7 +11,7 @@ from dafw.setting import Batch, Progress, Setting
 
 @register_method
 class JointSupervised(Method):
-    """Cross-entropy of the source and the target, both labelled, (Ben-David et al. 2010, Machine Learning 79).
+    """Cross-entropy of labelled source and target together (Ben-David et al. 2010, Machine Learning 79).
 
     One forward pass, and the mean over all examples of both batches: every label weighs the same, so the domains weigh
     the same where both batches are full, and the target less where few shots make its batch small. With few shots it is

@@ -34,7 +34,7 @@ class SimCLR(Method):
         *,
         temperature: float = 0.5,
         projection_dim: int = 128,
-        inverse_regularisation: float = 1.0,
+        inverse_regularisation: float = 0.1,
     ):
         super().__init__(model)
         self.temperature = temperature
