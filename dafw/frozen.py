@@ -40,7 +40,12 @@ class FrozenBackbone(Backbone):
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    return features.mean(0), features.std(0).clamp_min(1e-6)
+    """Mean and standard deviation of each feature, the latter at least a tenth of their root mean square.
+
+    A feature that is silent on the source may speak on the target: divided by next to nothing it would drown the rest.
+    """
+    std = features.std(0)
+    return features.mean(0), std.clamp_min(max(0.1 * float(std.square().mean().sqrt()), 1e-6))
 
 
 @torch.no_grad()

@@ -88,7 +88,7 @@ def ours(pair: Pair, method: DANN, precision: str = "fp32", steps: int = 20) -> 
 def bare(pair: Pair, method: DANN, steps: int = 20) -> Callable[[], None]:
     """Forward, backward and optimiser step of the same networks on one fixed batch."""
     batch = pair.batch(0, 64)
-    inputs = torch.cat([batch.source.inputs, batch.target.inputs]).contiguous(memory_format=torch.channels_last)
+    inputs = [part.inputs.contiguous(memory_format=torch.channels_last) for part in (batch.source, batch.target)]
     labels, is_source = batch.source.labels, torch.cat([torch.ones(64), torch.zeros(64)])
     optimizer = make_optimizer(method, training(steps))
 
@@ -96,9 +96,10 @@ def bare(pair: Pair, method: DANN, steps: int = 20) -> Callable[[], None]:
         method.train()
         for step in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            features, logits = method.model(inputs)
+            source, target = method.model(inputs[0]), method.model(inputs[1])
+            features = torch.cat([source.features, target.features])
             domain = method.discriminator(reverse_gradient(features, ganin_ramp(step / steps)))
-            loss = F.cross_entropy(logits[:64], labels) + F.binary_cross_entropy_with_logits(domain, is_source)
+            loss = F.cross_entropy(source.logits, labels) + F.binary_cross_entropy_with_logits(domain, is_source)
             loss.backward()
             optimizer.step()
 

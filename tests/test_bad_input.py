@@ -102,7 +102,6 @@ BAD = {
         "method=target_supervised train.batch_size=971", ("970 labelled target", "train.batch_size=")
     ),
     "batch of one": Bad("train.batch_size=1", ("batch norm", "2 or more")),
-    "last batch of one": Bad("method=tent train.batch_size=359", ("last batch", "one example", "train.batch_size=360")),
     "no validation left": Bad("tgt.validation=1", ("validation=1", "tgt.validation=0.1")),
     # settings that do not go together
     "published weights as a source": Bad("src=imagenet method=dann", ("src=imagenet", "dann", "finetune", "src")),
@@ -199,7 +198,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made_npz(folder / "abc.npz", ("a", "b", "c"))
     made_npz(folder / "ade.npz", ("a", "d", "e"))
     made_npz(folder / "no_b.npz", ("a", "b", "c"), without=(1,))
-    np.savez(folder / "pickled.npz", **{key: np.array([{}]) for key in np.load(folder / "abc.npz").files})
+    pickled: dict[str, Any] = {key: np.array([{}]) for key in np.load(folder / "abc.npz").files}
+    np.savez(folder / "pickled.npz", **pickled)
     (folder / "junk.npz").write_bytes(b"not an archive")
     (folder / "junk.pth").write_bytes(b"not weights")
     with (folder / "evil.pth").open("wb") as file:
@@ -247,6 +247,20 @@ def test_a_usage_error_is_one_line_and_leaves_nothing(
     assert told.code == 2
     assert files_of_runs(out) == []
     assert not (folder / "ran").exists()
+
+
+def test_the_runs_that_it_would_have_started_from_are_finished_and_stay(
+    tmp_path: Path, type_here: Callable[..., Told]
+) -> None:
+    """A last batch of one is known only once there is a network, and so a source model: 719 = 2 x 359 + 1."""
+    told = type_here(words(method="tent", out=tmp_path, **{"train.batch_size": 359}))
+    assert told.code == 2
+    line = the_line(told)
+    assert "the last batch of the stream of 719 has one example" in line
+    assert "train.batch_size=360" in line
+    (start,) = {Path(file).parent for file in files_of_runs(tmp_path)}
+    assert start.parent.name == "source_only"
+    assert json.loads((tmp_path / start / "result.json").read_text())["status"] == "done"
 
 
 def test_the_same_line_from_another_process(tmp_path: Path) -> None:

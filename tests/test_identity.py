@@ -98,6 +98,15 @@ def test_these_do_not(name):
     assert hashed(SAME[name]()) == hashed()
 
 
+def test_where_one_of_several_sources_lies_does_not_count():
+    def several(root: str, validation: float = 0.1) -> str:
+        nodes = {name: {"name": name, "root": root, "validation": validation} for name in ("synth", "digits")}
+        return hashed(in_node("src", name="synth+digits", **nodes))
+
+    assert several("/a") == several("/b")
+    assert several("/a") != several("/a", validation=0.2)
+
+
 def test_every_other_key_of_the_config_counts():
     decides = {f.name for f in dataclasses.fields(Config)} - identity.VOLATILE
     described = identity.identity(config(), made_pair(Setting.UNSUPERVISED), None, [])
@@ -144,6 +153,14 @@ def test_a_run_it_starts_from_is_known_by_its_hash_and_not_by_where_it_lies(tmp_
     one, other = (hashed(config(init=str(tmp_path / name)), depends_on=["x"]) for name in ("a", "b"))
     assert one == other
     assert hashed(config(init=str(tmp_path / "a")), depends_on=["y"]) != one
+
+
+def test_a_folder_that_has_the_name_of_an_init_changes_nothing(tmp_path, monkeypatch):
+    before = {init: hashed(config(init=init)) for init in ("random", "imagenet")}
+    for init in before:
+        (tmp_path / init).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert {init: hashed(config(init=init)) for init in before} == before
 
 
 def test_a_file_of_published_weights_is_known_by_its_contents(tmp_path):

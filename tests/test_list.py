@@ -25,7 +25,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, list[str
         table: dict[str, list[str]] = {}
         name = ""
         for line in capsys.readouterr().out.splitlines():
-            cells = [cell.strip() for cell in re.split("[│┃|]", line)[1:-1]]
+            cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
             if not cells:
                 name = ""  # a rule between rows
             elif name:

@@ -38,21 +38,15 @@ def test_as_in_the_readme(tmp_path: Path) -> None:
 
 
 def test_keys_are_strings_numbers_booleans_and_lists(tmp_path: Path) -> None:
-    record = dafw.measure(
-        **{**TINY, **made_pair(tmp_path)},
-        method="mcc",
-        out=str(tmp_path / "a folder, with = signs (and 'quotes')"),
-        references="false",
-        reuse=False,
-        seed=3,
-        **{"method.temperature": 1.5, "train.lr": 1e-3, "wandb.tags": ["one", "two words"], "image_size": None},
-    )
-    config = dafw.load(record.folder)
-    assert config.temperature == 1.5
+    changes = {"method.temperature": 1.5, "train.lr": 1e-3, "wandb.tags": ["one", "two words"], "image_size": None}
+    keys = {**TINY, **made_pair(tmp_path), "references": "false", "reuse": False, "seed": 3, **changes}
+    out = tmp_path / "a folder, é & ~; with = signs (and 'quotes')"
+    record = dafw.measure(method="mcc", out=str(out), **keys)
+    assert dafw.load(record.folder).temperature == 1.5
     saved = torch.load(record.folder / "checkpoint.pt", weights_only=True)["config"]
     assert (saved["seed"], saved["train"]["lr"], saved["reuse"]) == (3, 1e-3, False)
     assert saved["wandb"]["tags"] == ["one", "two words"]
-    assert record.folder.parents[2].name == "a folder, with = signs (and 'quotes')"
+    assert record.folder.parents[2] == out
 
 
 @pytest.mark.parametrize(
@@ -63,6 +57,8 @@ def test_keys_are_strings_numbers_booleans_and_lists(tmp_path: Path) -> None:
         (1e-3, "key=0.001"),
         (Path("/a b"), "key='/a b'"),
         ("it's", r"key='it\'s'"),
+        ("a;b", "key='a;b'"),
+        ("/data/été", "key='/data/été'"),
         ([1, "a,b"], "key=[1,'a,b']"),
         ("dann/tllib", "key=dann/tllib"),
     ],

@@ -120,12 +120,16 @@ def test_every_method_sees_the_same_source_batches():
 
 
 def test_another_seed_or_step_gives_other_rows_and_other_draws():
-    first = shown(pair(), 0, 8)
-    for other in (shown(pair(seed=1), 0, 8), shown(pair(), 1, 8)):
-        for part in ("source", "target"):
-            assert other[part]["index"] != first[part]["index"]
-    draws = [torch.tensor(first[part][view])[:, 0, -1, -1] for part in first for view in ("inputs", "strong")]
-    assert len({tuple(d.tolist()) for d in draws}) == 4
+    batches = [shown(pair(seed=seed), step, 8) for seed in (0, 1) for step in (0, 1, 2)]
+    for part in ("source", "target"):
+        assert len({tuple(batch[part]["index"]) for batch in batches}) == 6
+    draws = [
+        tuple(torch.tensor(batch[part][view])[:, 0, -1, -1].tolist())
+        for batch in batches
+        for part in ("source", "target")
+        for view in ("inputs", "strong")
+    ]
+    assert len(set(draws)) == len(draws) == 24
 
 
 def test_each_view_of_a_batch_is_a_new_draw():
@@ -599,3 +603,16 @@ def test_the_smallest_source_decides_what_fits():
     with pytest.raises(UsageError, match=r"train\.batch_size=200: there are 54 source training examples"):
         two_sources(Setting.SOURCE_ONLY).part_sizes(200)
     assert len(two_sources(Setting.SOURCE_ONLY).batch(0, 100).source) == 100
+
+
+def test_a_batch_smaller_than_the_number_of_sources_is_told_what_is_least():
+    with pytest.raises(UsageError, match=r"train\.batch_size=1: .*expected .*2") as error:
+        two_sources(Setting.SOURCE_ONLY).part_sizes(1)
+    assert "at most" not in str(error.value)
+
+
+def test_a_source_too_small_for_a_validation_part_leaves_the_others_theirs():
+    sources = [domain("small", 3, 3), domain("more", 60, 24)]
+    given = pair(Setting.SOURCE_ONLY, sources=sources)
+    assert given.counts["source train"] == 3 + 54
+    assert given.counts["source validation"] == 6

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import whole
-from whole import Told, command, made_pair, words
+from whole import Told, command, made_pair, run_in, words
 
 import dafw
 
@@ -85,12 +86,12 @@ def test_a_method_in_a_file_of_ones_own(my_method: Path, tmp_path: Path, type_he
     typed += ["method.layers=[3]", "method.file=x.txt"]
     told = type_here([*words(**made_pair(tmp_path), out=tmp_path / "runs"), *typed, f"plugins=[{my_method}]"])
     assert told.code == 0, told
-    record = dafw.record.read(told.folder)
+    record = run_in(told.folder)
     assert record.folder.parent == tmp_path / "runs" / "dark-bright" / "my_method"
     assert record.result["setting"] == "source_only"
     assert record.result["notes"][-1] == "layers [3], file x.txt"
-    assert dafw.load(told.folder).factor == 0.5
-    assert dafw.load(told.folder).reduction.name == "SUM"
+    loaded: Any = dafw.load(told.folder)
+    assert (loaded.factor, loaded.reduction.name) == (0.5, "SUM")
 
 
 def test_its_text_is_part_of_what_a_run_depends_on(my_method: Path, tmp_path: Path) -> None:
@@ -104,7 +105,8 @@ def test_its_text_is_part_of_what_a_run_depends_on(my_method: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_from_the_folder_it_lies_in(my_method: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("my_method")
+def test_from_the_folder_it_lies_in(tmp_path: Path) -> None:
     typed = words(out="runs", **{"train.steps": 2})
     told = command("dafw.run", "plugins=[my_method.py]", "method=my_method", *typed, cwd=tmp_path)
     assert told.code == 0, told
@@ -118,7 +120,7 @@ def test_a_data_set_in_a_file_of_ones_own(tmp_path: Path, type_here: Callable[..
     keys["train.batch_size"] = 8
     told = type_here(words(plugins=[tmp_path / "shapes.py"], **keys))
     assert told.code == 0, told
-    record = dafw.record.read(told.folder)
+    record = run_in(told.folder)
     assert (record.result["src"], record.result["classes"]) == ("stripes", ["across", "down"])
     assert record.result["target"]["examples"] == 20
 

@@ -355,3 +355,10 @@ def test_an_entry_point_that_fails_is_named(fresh):
     registry = fresh(Point("strange", lambda: 1 / 0))
     with pytest.raises(UsageError, match=r"'somewhere:strange' .*fails to import: ZeroDivisionError: division by zero"):
         registry.names()
+
+
+def test_a_broken_entry_point_is_told_every_time(fresh):
+    registry = fresh(Point("strange", lambda: 1 / 0))
+    for _ in range(2):
+        with pytest.raises(UsageError, match="fails to import: ZeroDivisionError"):
+            registry.names()

@@ -253,6 +253,7 @@ def test_plug_ins_are_known_by_their_whole_path(write, tmp_path, monkeypatch):
 
 def test_several_sources_have_a_node_each(plugins):
     config = compose([plugins, "src=p_source+digits", "src.p_source.k=5", "src.digits.root=/d", "src.validation=0.2"])
+    config.src["digits"]["root"] = str(config.src["digits"]["root"])
     assert config.src == {
         "name": "p_source+digits",
         "root": None,
@@ -262,6 +263,11 @@ def test_several_sources_have_a_node_each(plugins):
         "digits": {"name": "digits", "root": "/d", "download": True, "validation": 0.1},
     }
     assert config.backbone["name"] == "p_backbone"  # the first source's
+
+
+def test_the_options_of_several_sources_are_typed_too(plugins):
+    assert "src.digits.validation" in line_of("src=synth+digits", "tgt=usps", "src.digits.validation=abc")
+    assert "src.p_source.k" in line_of(plugins, "src=p_source+digits", "src.p_source.k=1.5")
 
 
 def test_several_of_one_family():

@@ -1,6 +1,7 @@
 """The loop: what it draws, moves, records and refuses, and the loss curve of every method.
 
-The curves of 20 steps stand in tests/assets/losses/<method>.json. Where a loss is meant to change, rewrite them by
+The curves of 20 steps stand in tests/assets/losses/<method>.json. Where a loss, or a view, is meant to change, rewrite
+them by
 
     DAFW_REWRITE_LOSSES=1 python -m pytest tests/test_trainer.py -k curve
 
@@ -569,7 +570,7 @@ def built_in() -> list[str]:
 
 
 def curve(name: str, **values: Any) -> dict[str, list[float]]:
-    """The terms of each of 20 steps; of a stream of 24, those of 12 batches of two."""
+    """The terms of each of 20 steps; of a stream of 24, those of 8 batches of three."""
     method_class = METHODS.get(name)
     made = conformance.case(method_class, 0, None, **values)
     told = Told()
@@ -577,7 +578,7 @@ def curve(name: str, **values: Any) -> dict[str, list[float]]:
         made.method,
         made.pair,
         made.data,
-        training(steps=20, batch_size=2 if made.pair.stream else 12),
+        training(steps=20, batch_size=3 if made.pair.stream else 12),
         log_every=1,
         eval_every=1000,
         on_log=lambda step, terms, _: told.logs.append((step, terms)),
@@ -606,7 +607,7 @@ def test_the_loss_curve_is_the_stored_one(name):
     assert file.is_file(), f"no stored curve of {name}; DAFW_REWRITE_LOSSES=1 writes it"
     stored = json.loads(file.read_text())
     lengths = {len(values) for values in found.values()}
-    assert lengths == ({12} if METHODS.get(name).setting is Setting.TEST_TIME else {20})
+    assert lengths == ({8} if METHODS.get(name).setting is Setting.TEST_TIME else {20})
     assert differences(found, stored) == []
 
 

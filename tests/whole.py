@@ -15,6 +15,7 @@ import dafw
 import dafw.registry
 from dafw.cli import main
 from dafw.experiment import as_typed
+from dafw.record import Record, read
 
 # a run of a moment: nothing drawn, nothing tracked, no reference, evaluated at its end alone
 TINY: dict[str, Any] = {
@@ -136,6 +137,13 @@ def made_pair(folder: Path, **shape: Any) -> dict[str, Any]:
     source = made_npz(folder / "dark.npz", **shape)
     target = made_npz(folder / "bright.npz", shift=60, **shape)
     return {"src": "npz", "src.path": source, "tgt": "npz", "tgt.path": target}
+
+
+def run_in(folder: Path | str) -> Record:
+    """The finished run in a folder."""
+    record = read(Path(folder))
+    assert record is not None, f"no result.json in {folder}"
+    return record
 
 
 def files_of_runs(out: Path) -> list[str]:

@@ -16,7 +16,8 @@ class DANN(Method):
     """Features that a domain discriminator cannot tell apart (Ganin et al. 2016, JMLR 17(59), eq. 9-10).
 
     The discriminator minimises the binary cross-entropy of source against target; the features maximise it through a
-    reversed gradient whose strength follows lambda_p = 2 / (1 + exp(-10 p)) - 1.
+    reversed gradient whose strength follows lambda_p = 2 / (1 + exp(-10 p)) - 1. Each domain has its own forward pass,
+    and so its own batch statistics, as in the code of CDAN's authors (thuml/CDAN).
     """
 
     setting = Setting.UNSUPERVISED
@@ -27,7 +28,7 @@ class DANN(Method):
         self.discriminator = Discriminator(model.feature_dim, hidden)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        source, target = self.model.together(batch.source.inputs, batch.target.inputs)
+        source, target = self.model(batch.source.inputs), self.model(batch.target.inputs)
         features = torch.cat([source.features, target.features])
         domain = self.discriminator(reverse_gradient(features, ganin_ramp(progress.fraction)))
         is_source = torch.zeros_like(domain)

@@ -22,7 +22,7 @@ class MCC(Method):
         self.temperature = temperature
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        source, target = self.model.together(batch.source.inputs, batch.target.inputs)
+        source, target = self.model(batch.source.inputs), self.model(batch.target.inputs)
         return {
             "classification": F.cross_entropy(source.logits, batch.source.labels),
             "class_confusion": self.weight * minimum_class_confusion(target.logits, self.temperature),
