@@ -252,6 +252,12 @@ def start_of(folder: Path, keep_head: bool = True) -> Start:
     return Start(state, tuple(saved["classes"]) if keep_head else ())
 
 
+def init_of(folder: Path) -> Start | None:
+    """The weights of the run that this run's `init` named, if it named one."""
+    path = load_checkpoint(folder / "checkpoint.pt")["init_run"]
+    return None if path is None else start_of(Path(path))
+
+
 def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Data:
     """What the method may see as a whole, with `start_model`."""
 
@@ -288,8 +294,7 @@ def load(folder: str | Path) -> Method:
     state: dict[str, Tensor] = saved["method"]
     body: nn.Module
     if config.backbone["frozen"]:
-        init = None if saved["init_run"] is None else start_of(Path(saved["init_run"]))
-        network = frozen_network(config, shape, init)
+        network = frozen_network(config, shape, init_of(Path(folder)))
         body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0])
     else:
         body = bare_network(config, shape, False)

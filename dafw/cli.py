@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hydra.main(version_base="1.3", config_path=None, config_name="dafw")(task)()
     except (UsageError, TrainingError) as error:
         return told(error, "debug=true" in words)
+    except KeyboardInterrupt:
+        Console().error("interrupted; finished runs are found again, so the same command goes on")
+        return 130
     except (HydraException, OmegaConfBaseException) as error:
         return told(store.explained(error, overrides), "debug=true" in words)
     except OSError as error:

@@ -28,6 +28,7 @@ from dafw.registry import METHODS, nearest
 from dafw.setting import RULES, TARGET_SUPERVISED_REFERENCE, Reference, Setting
 from dafw.store import compose
 from dafw.tracking import Tracker
+from dafw.trainer import check_trainable
 
 
 def run(config: Config, console: Console) -> Record:
@@ -46,7 +47,7 @@ def run(config: Config, console: Console) -> Record:
     if len(rows) > 1 or "references" not in record.result:  # found again without references: the old judgement stays
         record.result.update(judgement.judge(record, rows))
     pictures: list[Path] = []
-    if config.plots:
+    if config.plots and not (record.reused and (record.folder / "plots" / "curves.png").exists()):
         from dafw import pictures as drawing  # matplotlib is slow to import
 
         pictures = drawing.draw(record, config, console)
@@ -113,7 +114,7 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         built = assembly.build_method(config, model)
         data = assembly.data_of(config, pair, network, start)
         built.setup(data)
-        pair.part_sizes(config.training.batch_size)  # what cannot be trained is told before a folder is made
+        check_trainable(built, pair, config.training)  # before a folder is made
         folder = records.new_folder(parent, stem)
         console.log_to(folder / "log.txt")
         for line in [*recipes_of(raw), *pair.notes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,33 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     """Curves, confusion matrix, t-SNE before and after, and a strip of examples; the paths of what was drawn."""
     folder = record.folder / "plots"
     folder.mkdir(exist_ok=True)
-    drawn = [plots.curves(record.metrics(), folder / "curves.png")]
+    oracle = record.result["selection"] == "oracle"
+    drawn = [plots.curves(record.metrics(), folder / "curves.png", oracle)]
     if record.result["target"] is None:
         return drawn
     console.note("drawing pictures")
     saved = record.predictions()
     classes = tuple(record.result["classes"])
     drawn.append(plots.confusion(saved["labels"], saved["predicted"], classes, folder / "confusion.png"))
-    resolved = resolve(config)
-    init = next((r for r in map(Path, record.result["depends_on"])), None)
-    resolved, pair, _ = assembly.build_pair(resolved, None if init is None else assembly.start_of(init), lambda _: None)
+    _, pair, _ = assembly.build_pair(resolve(config), assembly.init_of(record.folder), console.note)
     after = features(assembly.load(record.folder), pair)
     lower = record.references.get("lower")
     before = None if lower is None else features(assembly.load(lower.folder), pair)
     drawn.append(plots.tsne(before, after, folder / "tsne.png", classes))
-    if pair.target_test.table.dtype == torch.uint8:
-        index = torch.from_numpy(saved["index"])
-        confidences = saved["probabilities"].max(1)
-        drawn.append(
-            plots.examples(
-                pair.target_test.clean(index).cpu().numpy(),
-                saved["labels"],
-                saved["predicted"],
-                confidences,
-                classes,
-                folder / "examples.png",
-            )
-        )
+    images = images_of(config, saved["index"], console)
+    if images is not None:
+        right, confidences = (saved["labels"], saved["predicted"]), saved["probabilities"].max(1)
+        drawn.append(plots.examples(images, *right, confidences, classes, folder / "examples.png"))
     return drawn
+
+
+def images_of(config: Config, index: Any, console: Console) -> Any:
+    """Target test images (N, C, H, W) uint8 in the order of the predictions, also where a run saw features."""
+    seen = replace(resolve(config), backbone={**resolve(config).backbone, "frozen": False})
+    _, pair, _ = assembly.build_pair(seen, None, console.note)
+    if pair.target.modality != "image":
+        return None
+    return pair.target_test.clean(torch.from_numpy(index)).cpu().numpy()
 
 
 def features(method: Method, pair: Pair, most: int = 500) -> tuple[Any, Any, Any, Any]:

@@ -34,9 +34,9 @@ MOST_EXAMPLES = 10  # in a row of the strip
 Domains = tuple[Any, Any, Any, Any]  # source features (N, D) and labels (N,), then the target's; a domain may be None
 
 
-def curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Losses and accuracies against the step, from the lines of metrics.jsonl."""
-    return _save(curves_figure(metrics), path)
+def curves(metrics: Sequence[Mapping[str, Any]], path: Path, oracle: bool = False) -> Path:
+    """Losses and accuracies against the step, from the lines of metrics.jsonl; `oracle` if the target's chose."""
+    return _save(curves_figure(metrics, oracle), path)
 
 
 def confusion(labels: Any, predicted: Any, classes: Sequence[str], path: Path) -> Path:
@@ -79,7 +79,7 @@ def _short(name: str, most: int) -> str:
 # ---- curves
 
 
-def curves_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+def curves_figure(metrics: Sequence[Mapping[str, Any]], oracle: bool = False) -> Figure:
     figure = _figure(10, 4)
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for line in metrics for name in line))
@@ -88,6 +88,8 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     others = iter(PALETTE[4:])
     for name in (n for n in names if n.endswith("accuracy")):
         label, colour = CURVE_NAMES.get(name) or (name.replace("_", " "), next(others, "black"))
+        if oracle:
+            label = label.replace("oracle, chooses nothing", "oracle: it chose the checkpoint")
         _curve(right, metrics, name, label, colour)
     right.set_ylim(0, 1.02)
     for axes, title in ((left, "loss"), (right, "accuracy")):

@@ -79,7 +79,6 @@ def fit(
         optimizer = make_optimizer(method, training)
         rates = [group["lr"] for group in optimizer.param_groups]
         batches = pair.batches(training.batch_size)
-        check_batch_norm(method, pair, training.batch_size)
         pending: list[tuple[int, dict[str, Tensor]]] = []
         since, examples_since = time.perf_counter(), 0
         method.train()
@@ -187,8 +186,13 @@ def make_optimizer(method: Method, training: Training) -> torch.optim.Optimizer:
     return OPTIMIZERS[training.optimizer](groups, lr=training.lr, weight_decay=training.weight_decay)
 
 
-def check_batch_norm(method: Method, pair: Pair, batch_size: int) -> None:
-    """UsageError where batch norm would see one example, whose variance does not exist."""
+def check_trainable(method: Method, pair: Pair, training: Training) -> None:
+    """UsageError where a split is too small, nothing can move, or batch norm would see one example."""
+    if total_steps(method, pair, training) == 0:
+        return
+    batch_size = training.batch_size
+    pair.part_sizes(batch_size)
+    make_optimizer(method, training)
     if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in method.modules()):
         return
     smallest = min(pair.part_sizes(batch_size).values())

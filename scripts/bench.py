@@ -127,7 +127,7 @@ def bench_frozen() -> None:
     pair = made_pair(3, 128, count=1200)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        cache.folder = lambda *parts: Path(folder)  # an empty cache
+        cache.folder = lambda *_: Path(folder)  # an empty cache
         weights, weak = frozen.fingerprint(network), augment.views("image")["weak"]
 
         def convert(table: Table) -> Table:

@@ -3,19 +3,23 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import dafw
 import dafw.registry
 from dafw.cli import main
+from dafw.config import Config, config_of
 from dafw.experiment import as_typed
+from dafw.method import Method
 from dafw.record import Record, read
+from dafw.registry import METHODS, load_plugin, source_file
 
 # a run of a moment: nothing drawn, nothing tracked, no reference, evaluated at its end alone
 TINY: dict[str, Any] = {
@@ -56,7 +60,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.delenv("DAFW_DATA", raising=False)
     for name in ("HYDRA_FULL_ERROR", "DAFW_SWEEP"):  # the command line sets them
         monkeypatch.setenv(name, os.environ.get(name, ""))
-    for kind in (dafw.registry.METHODS, dafw.registry.DATASETS, dafw.registry.BACKBONES, dafw.registry.VALIDATORS):
+    for kind in (METHODS, dafw.registry.DATASETS, dafw.registry.BACKBONES, dafw.registry.VALIDATORS):
         kind.load()
         monkeypatch.setattr(kind, "_plugins", dict(kind._plugins))
     monkeypatch.setattr(dafw.registry, "PLUGIN_FILES", dict(dafw.registry.PLUGIN_FILES))
@@ -149,3 +153,70 @@ def run_in(folder: Path | str) -> Record:
 def files_of_runs(out: Path) -> list[str]:
     """Every file under a folder of runs but the locks."""
     return sorted(str(f.relative_to(out)) for f in out.rglob("*") if f.is_file() and ".locks" not in f.parts)
+
+
+# ---- runs and what they hold
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder of runs that the tests share, so that runs are found again."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[str, Record]:
+    return {}
+
+
+@pytest.fixture
+def record_of(out: Path, records: dict[str, Record]) -> Callable[[str], Record]:
+    """The tiny run of a method on synth→digits."""
+
+    def found(method: str) -> Record:
+        if method not in records:
+            records[method] = dafw.measure(method=method, src="synth", tgt="digits", out=out, **TINY)
+        return records[method]
+
+    return found
+
+
+def measured(out: Any, **keys: Any) -> Record:
+    return dafw.measure(out=out, **{**TINY, **keys})
+
+
+def checkpoint(record: Record) -> dict[str, Any]:
+    return torch.load(record.folder / "checkpoint.pt", weights_only=True)  # type: ignore[no-any-return]
+
+
+def weights(record: Record) -> dict[str, torch.Tensor]:
+    """The state of the classifier, without what else a method holds."""
+    state = checkpoint(record)["method"]
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], atol: float = 0.0) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.allclose(first[n].double(), second[n].double(), rtol=0, atol=atol) for n in first
+    )
+
+
+def config_in(record: Record) -> Config:
+    return config_of(yaml.safe_load((record.folder / "config.yaml").read_text()))
+
+
+@pytest.fixture
+def mutated(tmp_path: Path) -> Callable[..., type[Method]]:
+    """A registered method whose source reads otherwise, under a name of its own."""
+
+    def made(method: str, changes: tuple[tuple[str, str], ...]) -> type[Method]:
+        text = source_file(METHODS.get(method)).read_text()
+        for old, new in changes:
+            assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {method}"
+            text = text.replace(old, new)
+        file = tmp_path / f"{method}_mutant.py"
+        file.write_text(text)
+        load_plugin(file)
+        return METHODS.get(file.stem)  # type: ignore[no-any-return]
+
+    return made

@@ -33,7 +33,7 @@ def read_one_by_one(picture: np.ndarray, down: int, across: int, mirrored: bool)
         for x in range(size):
             column = size - 1 - x if mirrored else x
             from_y, from_x = y + down, column + across
-            inside = 0 <= min(from_y, from_x) and max(from_y, from_x) < size
+            inside = min(from_y, from_x) >= 0 and max(from_y, from_x) < size
             out[:, y, x] = picture[:, from_y, from_x] if inside else 0
     return out
 
