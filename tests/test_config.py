@@ -193,10 +193,6 @@ def test_an_option_with_the_name_of_a_common_one_is_refused(group, option):
         plain_node(group, "made", [Option(option, float, 0.5)])
 
 
-def test_a_method_at_its_defaults():
-    assert default_method("dann") == {"name": "dann", "weight": 1.0, "hidden": 256}
-
-
 # ---- recipes: method before target before source before backbone before general
 
 
@@ -269,6 +265,11 @@ def test_what_is_typed_goes_before_every_recipe():
     resolved = resolve(replace(typed, backbone={**typed.backbone, "feature_dim": 5}))
     assert (resolved.train.weight_decay, resolved.train.schedule, resolved.train.lr) == (0.9, "step", 0.33)
     assert (resolved.image_size, resolved.backbone["feature_dim"]) == (64, 5)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_method_at_its_defaults():
+    assert default_method("p_method") == {"name": "p_method", "rate": 1.0, "depth": 3}
 
 
 @pytest.mark.usefixtures("plugins")

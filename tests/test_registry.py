@@ -103,10 +103,10 @@ def test_keyword_only_arguments_are_options_with_their_type_and_default():
 
 
 def test_options_of_a_class_are_those_of_its_init_without_the_model():
-    assert [(o.name, o.type, o.default) for o in options(METHODS.get("dann"))] == [
-        ("weight", float, 1.0),
-        ("hidden", int, 256),
-    ]
+    class Plugin:
+        def __init__(self, model, spare=3, *, weight: float = 1.5, hidden: int): ...
+
+    assert [(o.name, o.type, o.required) for o in options(Plugin)] == [("weight", float, False), ("hidden", int, True)]
     assert options(METHODS.get("source_only")) == []
 
 

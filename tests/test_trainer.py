@@ -33,7 +33,7 @@ from dafw.pair import Pair, Protocol
 from dafw.registry import METHODS, source_file
 from dafw.setting import Output, Setting, Step
 from dafw.split import mixed_seed
-from dafw.trainer import SCHEDULES, Fitted, Training, fit, make_optimizer, run_updates
+from dafw.trainer import SCHEDULES, Fitted, Training, check_trainable, fit, make_optimizer, run_updates
 
 LOSSES = Path(__file__).parent / "assets" / "losses"
 
@@ -460,37 +460,33 @@ def test_the_first_term_that_went_wrong_is_named():
 def test_batch_norm_refuses_batches_of_one():
     method, pair = scripted()
     with pytest.raises(UsageError, match=r"train\.batch_size=1: batch norm needs 2 examples of each part; expected 2"):
-        trained(method, pair, training(batch_size=1))
-    assert method.events == []
+        check_trainable(method, pair, training(batch_size=1))
+    check_trainable(method, pair, training(batch_size=2))
 
 
 def test_a_stream_whose_last_batch_has_one_example_is_refused_with_a_size_that_works():
     pair = made_pair(Setting.TEST_TIME)  # 24 test examples
     method = METHODS.get("tent")(made_model(0, 3))
     with pytest.raises(UsageError) as error:
-        trained(method, pair, training(batch_size=23))
+        check_trainable(method, pair, training(batch_size=23))
     assert str(error.value) == (
         "train.batch_size=23: the last batch of the stream of 24 has one example, too few for batch norm; "
         "expected another size, as in train.batch_size=24"
     )
-    trained(method, pair, training(batch_size=24))
+    check_trainable(method, pair, training(batch_size=24))
+    assert trained(method, pair, training(batch_size=24))[0].steps == 1
 
 
 def test_without_batch_norm_a_batch_of_one_is_a_batch():
-    class Bare(Method):
-        setting = Setting.SOURCE_ONLY
-
-        def losses(self, batch, progress):
-            return {"a": F.cross_entropy(self.model(batch.source.inputs).logits, batch.source.labels)}
-
     class Flat(nn.Module):
         features = 64
 
         def forward(self, inputs):
             return inputs.flatten(1)
 
-    method = Bare(Classifier(Flat(), 3, feature_dim=0))
-    assert trained(method, made_pair(Setting.SOURCE_ONLY), training(batch_size=1, steps=2))[0].examples == 2
+    method, pair = SourceOnly(Classifier(Flat(), 3, feature_dim=0)), made_pair(Setting.SOURCE_ONLY)
+    check_trainable(method, pair, training(batch_size=1))
+    assert trained(method, pair, training(batch_size=1, steps=2))[0].examples == 2
 
 
 def test_two_sources_of_one_example_each_are_a_batch_of_two():
@@ -498,7 +494,18 @@ def test_two_sources_of_one_example_each_are_a_batch_of_two():
     domains = [*made.sources, made.target]
     pair = Pair(domains, made.target, Setting.SOURCE_ONLY, 0, Protocol(), made.views, made.device)
     assert len(pair.batch(0, 2).source) == 2
-    assert trained(SourceOnly(made_model(0, 3)), pair, training(batch_size=2, steps=2))[0].examples == 4
+    method = SourceOnly(made_model(0, 3))
+    check_trainable(method, pair, training(batch_size=2))
+    assert trained(method, pair, training(batch_size=2, steps=2))[0].examples == 4
+
+
+def test_what_cannot_move_or_does_not_fit_is_refused_but_for_closed_forms():
+    method, pair = scripted()
+    with pytest.raises(UsageError, match=r"train\.batch_size=44: there are 43 source training examples"):
+        check_trainable(method, pair, training(batch_size=44))
+    with pytest.raises(UsageError, match="Scripted has nothing to train here"):
+        check_trainable(method.requires_grad_(False), pair, training())
+    check_trainable(scripted(steps=0)[0].requires_grad_(False), pair, training(batch_size=1000))
 
 
 # ---- precision
