@@ -188,6 +188,11 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     return config, pair, network
 
 
+def image_pair(config: Config) -> Pair:
+    """The pair before its inputs are encoded, also where a run sees the features of a frozen backbone."""
+    return build_pair(replace(config, backbone={**config.backbone, "frozen": False}), None, lambda _: None)[1]
+
+
 # ---- networks
 
 

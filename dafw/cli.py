@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["DAFW_SWEEP"] = uuid.uuid4().hex[:12]
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     exit_codes.clear()
+    debug = "debug=true" in words
     try:
+        check_words(words)
         store.fill_store(overrides)
         store.check_choices(overrides)
         if {"--help", "-h"}.intersection(words):
@@ -40,16 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv = [sys.argv[0], *words]
         hydra.main(version_base="1.3", config_path=None, config_name="dafw")(task)()
     except (UsageError, TrainingError) as error:
-        return told(error, "debug=true" in words)
+        return told(error, debug)
     except KeyboardInterrupt:
         Console().error("interrupted; finished runs are found again, so the same command goes on")
         return 130
     except (HydraException, OmegaConfBaseException) as error:
-        return told(store.explained(error, overrides), "debug=true" in words)
+        return told(store.explained(error, overrides), debug, error)
     except OSError as error:
-        return told(
-            UsageError(f"{error.filename or ''}: {error.strerror}; expected a place that can be written"), False
-        )
+        line = f"{error.filename or ''}: {error.strerror}; expected a place that can be written"
+        return told(UsageError(line), debug, error)
     return max([*exit_codes, worst_outcome(overrides)])
 
 
@@ -101,9 +102,27 @@ def task(composed: DictConfig) -> None:
             outcomes.write(f"{code} {' '.join(overrides)}\n")
 
 
-def told(error: Exception, debug: bool) -> int:
-    """Print one line; the exit code for it."""
+FLAGS = {"-m", "--multirun", "-r", "--run", "-h", "--help", "--hydra-help", "--version", "--resolve", "-sc"}
+FLAGS |= {"--shell-completion"}
+FLAGS_WITH_VALUE = {"-c", "--cfg", "-i", "--info", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name"}
+FLAGS_WITH_VALUE |= {"-cd", "--config-dir", "--experimental-rerun"}
+
+
+def check_words(words: Sequence[str]) -> None:
+    """UsageError for a word that is neither key=value nor an option of Hydra's."""
+    before = ""
+    for word in words:
+        if word.startswith("-") and word.split("=")[0] not in FLAGS | FLAGS_WITH_VALUE:
+            raise UsageError(f"unknown option {word}; expected key=value, as in {word.lstrip('-')}=..., or --help")
+        if not word.startswith(("-", "~")) and "=" not in word and before not in FLAGS_WITH_VALUE:
+            raise UsageError(f"{word!r} is not key=value; expected words such as method=dann, or --help")
+        before = word
+
+
+def told(error: Exception, debug: bool, cause: BaseException | None = None) -> int:
+    """Print one line, and the traceback where it is asked for; the exit code for it."""
     if debug:
+        error.__cause__ = cause or error.__cause__
         traceback.print_exception(error)
     Console().error(str(error))
     return 1 if isinstance(error, TrainingError) else 2

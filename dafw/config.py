@@ -193,6 +193,9 @@ def check_values(config: Config) -> None:
         ("eval.every", 1),
         ("threads", 1),
         ("image_size", 8),
+        ("split_seed", 0),
+        ("seed", 0),
+        ("backbone.feature_dim", 0),
     ):
         if given[key] is not None and given[key] < least:
             raise UsageError(f"{key}={given[key]}: expected {least} or more, as in {key}={max(least, 100)}")
@@ -200,6 +203,9 @@ def check_values(config: Config) -> None:
         value = given[key]
         if value is not None and not (value > 0 if positive else value >= 0):
             raise UsageError(f"{key}={value}: expected a {'positive' if positive else 'non-negative'} number")
+    dropout = given["backbone.dropout"]
+    if dropout is not None and not 0 <= dropout < 1:
+        raise UsageError(f"backbone.dropout={dropout}: expected a number from 0 to less than 1")
     if given["backbone.views"] < 1:
         raise UsageError(f"backbone.views={given['backbone.views']}: expected 1 or more")
 

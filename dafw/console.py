@@ -49,6 +49,10 @@ class Console:
         """One plain line."""
         self._show(Text(line), wrap=False)
 
+    def logged(self, line: str) -> None:
+        """A line for the log alone."""
+        self._append(Text(line))
+
     def once(self, line: str) -> None:
         """A line that several runs of one command say: shown the first time, written to each log."""
         if line in self._said:

@@ -91,6 +91,8 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
     config = resolve(raw)
     check(config)
     method = METHODS.get(config.method["name"])
+    if RULES[method.setting].shots:  # labels asked for in vain are told before the runs it depends on are trained
+        assembly.image_pair(config)
     dependencies = depend(raw, config, console)
     init = start_from(dependencies.init)
     config, pair, network = assembly.build_pair(config, init, console.note)
@@ -124,6 +126,7 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             failed = {"schema": records.SCHEMA, **described_run(config, pair), "status": "failed", "reason": reason}
+            console.logged(f"failed: {reason}")
             records.write_result(folder, {**failed, "config_hash": config_hash})
             if tracker is not None:
                 tracker.finish({}, [], failed=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,16 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     lower = record.references.get("lower")
     before = None if lower is None else features(assembly.load(lower.folder), pair)
     drawn.append(plots.tsne(before, after, folder / "tsne.png", classes))
-    images = images_of(config, saved["index"], console)
+    images = images_of(config, saved["index"])
     if images is not None:
         right, confidences = (saved["labels"], saved["predicted"]), saved["probabilities"].max(1)
         drawn.append(plots.examples(images, *right, confidences, classes, folder / "examples.png"))
     return drawn
 
 
-def images_of(config: Config, index: Any, console: Console) -> Any:
+def images_of(config: Config, index: Any) -> Any:
     """Target test images (N, C, H, W) uint8 in the order of the predictions, also where a run saw features."""
-    seen = replace(resolve(config), backbone={**resolve(config).backbone, "frozen": False})
-    _, pair, _ = assembly.build_pair(seen, None, console.note)
+    pair = assembly.image_pair(resolve(config))
     if pair.target.modality != "image":
         return None
     return pair.target_test.clean(torch.from_numpy(index)).cpu().numpy()

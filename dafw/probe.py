@@ -11,6 +11,15 @@ from dafw.errors import UsageError
 ITERATIONS = 10_000  # far more than L-BFGS needs on standardised features, so that it ends by its tolerance
 
 
+def check_regularisation(inverse_regularisation: float) -> None:
+    """UsageError where it is not positive; for constructors, so that it is told before anything is trained."""
+    if not inverse_regularisation > 0:
+        raise UsageError(
+            f"method.inverse_regularisation={inverse_regularisation}; expected a number above 0, as in "
+            "method.inverse_regularisation=0.1"
+        )
+
+
 def fit_linear(features: Tensor, labels: Tensor, head: nn.Linear, inverse_regularisation: float) -> None:
     """Set `head` to the l2-regularised logistic regression of labels (N,) on features (N, head.in_features).
 
@@ -22,11 +31,7 @@ def fit_linear(features: Tensor, labels: Tensor, head: nn.Linear, inverse_regula
     """
     from sklearn.linear_model import LogisticRegression  # slow to import, and needed at the end of a run only
 
-    if not inverse_regularisation > 0:
-        raise UsageError(
-            f"inverse_regularisation={inverse_regularisation}; expected a number above 0, as in "
-            "method.inverse_regularisation=0.1"
-        )
+    check_regularisation(inverse_regularisation)
     counts = torch.bincount(labels.cpu(), minlength=head.out_features)
     if not counts.all():
         raise UsageError(

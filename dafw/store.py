@@ -196,12 +196,24 @@ def compose(overrides: Sequence[str]) -> Config:
 def check_choices(overrides: Sequence[str]) -> None:
     """UsageError, with the nearest names, for a method, data set or backbone that does not exist."""
     typed = parse(overrides)
+    known = {"method": METHODS.names, "src": dataset_names, "tgt": dataset_names, "backbone": BACKBONES.names}
+    for override in typed:
+        key = override.key_or_group
+        if key in known and override.value() is None:
+            raise UsageError(f"{key}=null: expected a name; {nearest('', known[key]())}")
+        if override.is_add() and key != "experiment" and not key.startswith("hydra"):
+            keys = known_keys([w for w in overrides if w.split("=")[0] in COMMON_OPTIONS])
+            if key in keys:
+                raise UsageError(f"{key} already has a value; type it without the +")
+            raise UsageError(f"unknown key {key}; {nearest(key, keys)}")
     for value in _values(typed, "method"):
         method = METHODS.get(str(value).split("/")[0])
         variant = str(value).partition("/")[2]
         if variant and variant not in getattr(method, "variants", {}):
-            known = [f"{value.split('/')[0]}/{v}" for v in getattr(method, "variants", {})]
-            raise UsageError(f"unknown variant method={value}; {nearest(str(value), known)}")
+            name = str(value).split("/")[0]
+            variants = [name, *(f"{name}/{v}" for v in getattr(method, "variants", {}))]
+            hint = ", ".join(f"method={v}" for v in variants)
+            raise UsageError(f"unknown variant method={value}; expected one of {hint}")
     for key in ("src", "tgt"):
         for value in _values(typed, key):
             for part in str(value).split("+"):

@@ -337,8 +337,9 @@ def test_a_group_cannot_be_null(word):
     assert word.split("=")[0] in line_of(word)
 
 
-def test_a_key_that_has_a_value_may_be_typed_with_a_plus():
-    assert compose(["+train.lr=0.5"]).train.lr == 0.5
+def test_a_key_that_has_a_value_is_not_added():
+    assert line_of("+train.lr=0.5") == "train.lr already has a value; type it without the +"
+    assert compose(["++train.lr=0.5"]).train.lr == 0.5  # Hydra's "add or override"
 
 
 # ---- words

@@ -31,6 +31,8 @@ class ConvNet(Backbone):
 @register_backbone
 def convnet(shape: tuple[int, ...], pretrained: bool, *, width: int = 16) -> Backbone:
     """The small network of the default recipe: five 3x3 convolutions, 0.1 M parameters at width 16."""
+    if width < 1:
+        raise UsageError(f"backbone.width={width}: expected 1 or more, as in backbone.width=16")
     if pretrained:
         raise UsageError(
             "convnet has no published weights; expected init=random, or backbone=published, or a timm name"

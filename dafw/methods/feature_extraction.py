@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dafw.classifier import Classifier
 from dafw.method import Method
-from dafw.probe import fit_linear
+from dafw.probe import check_regularisation, fit_linear
 from dafw.registry import register_method
 from dafw.setting import Setting
 
@@ -29,6 +29,7 @@ class FeatureExtraction(Method):
     steps = 0
 
     def __init__(self, model: Classifier, *, inverse_regularisation: float = 0.1):
+        check_regularisation(inverse_regularisation)
         super().__init__(model)
         self.inverse_regularisation = inverse_regularisation
 

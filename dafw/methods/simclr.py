@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dafw.classifier import Classifier
 from dafw.losses.contrastive import nt_xent
 from dafw.method import Method
-from dafw.probe import fit_linear
+from dafw.probe import check_regularisation, fit_linear
 from dafw.registry import register_method
 from dafw.setting import Batch, Progress, Setting
 
@@ -36,6 +36,7 @@ class SimCLR(Method):
         projection_dim: int = 128,
         inverse_regularisation: float = 0.1,
     ):
+        check_regularisation(inverse_regularisation)
         super().__init__(model)
         self.temperature = temperature
         self.inverse_regularisation = inverse_regularisation
