@@ -22,7 +22,7 @@ from dafw.errors import UsageError
 from dafw.method import Method
 from dafw.pair import Data, Pair, Protocol
 from dafw.place import Place
-from dafw.registry import DATASETS, METHODS, load_plugin, options
+from dafw.registry import METHODS, load_plugin, options
 from dafw.setting import Setting
 from dafw.split import mixed_seed
 
@@ -59,15 +59,21 @@ def device_of(config: Config) -> torch.device:
 def load_domains(config: Config) -> tuple[list[Domain], Domain]:
     """The sources and the target, as they are on disk."""
     names = config.src["name"].split("+")
-    nodes = [config.src] if len(names) == 1 else [{**config.src, **config.src[n], "name": n} for n in names]
+    nodes = [config.src] if len(names) == 1 else [_one_source(config.src, name) for name in names]
     return [_domain(config, node) for node in nodes], _domain(config, config.tgt)
+
+
+def _one_source(src: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The node of one of several sources; what is said of all of them holds for it."""
+    own = src[name]
+    return {**own, "root": own["root"] or src["root"], "download": own["download"] and src["download"]}
 
 
 def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
     registered = dataset(node["name"])
     kinds = {o.name: o.type for o in options(registered)}
     own = {key: _typed(kinds[key], value) for key, value in node.items() if key in kinds}
-    family, _, domain = node["name"].partition("/")
+    domain = node["name"].partition("/")[2]
     place = Place(
         root=None if node["root"] is None else Path(node["root"]),
         data=None if config.data is None else Path(config.data),
@@ -75,8 +81,8 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
         split_seed=config.split_seed,
         domain=domain or None,
     )
-    key = (family, place, json.dumps(own, sort_keys=True, default=str))
-    return remembered(_domains, key, lambda: DATASETS.get(family)(place, **own))
+    key = (registered, place, json.dumps(own, sort_keys=True, default=str))  # a plug-in may have been read anew
+    return remembered(_domains, key, lambda: registered(place, **own))
 
 
 def remembered(cache: dict[Any, T], key: Any, make: Callable[[], T], most: int = 6) -> T:
@@ -238,7 +244,11 @@ def build_classifier(config: Config, pair: Pair, network: nn.Module | None, star
         model.load(start.state, head=start.classes == pair.classes)
     elif config.init == "imagenet" and network is None:
         model.pretrained = frozenset(n for n, _ in model.named_parameters() if n.startswith("backbone."))
-    model = model.to(pair.device)
+    return in_memory_format(model.to(pair.device))
+
+
+def in_memory_format(model: Classifier) -> Classifier:
+    """Convolutional networks are channels_last."""
     return model.to(memory_format=torch.channels_last) if model.convolutional else model  # type: ignore[call-overload]
 
 
@@ -303,7 +313,9 @@ def load(folder: str | Path) -> Method:
         body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0])
     else:
         body = bare_network(config, shape, False)
-    model = Classifier(body, len(saved["classes"]), config.backbone["feature_dim"], config.backbone["dropout"])
+    model = in_memory_format(
+        Classifier(body, len(saved["classes"]), config.backbone["feature_dim"], config.backbone["dropout"])
+    )
     method = build_method(config, model)
     _adopt_buffers(method, state)
     method.load_state_dict(state, strict=False)

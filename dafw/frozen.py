@@ -58,9 +58,9 @@ def encode(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """A hash of all weights and buffers, and of the kind of network."""
-    digest = hashlib.blake2b(type(network).__name__.encode(), digest_size=16)
-    for name, tensor in network.state_dict().items():
+    """A hash of all weights and buffers, saved or not, and of the layers with their strides and sizes."""
+    digest = hashlib.blake2b(repr(network).encode(), digest_size=16)
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         digest.update(name.encode())
         digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from dafw.registry import METHODS
 
 VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
 PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
+INITS = {"random", "imagenet", "source"}
 NOT_RESULTS = {
     "plots.py",
     "pictures.py",
@@ -39,7 +40,7 @@ def source_hash() -> str:
     """A hash of the package's source, without what only shows results. The plug-ins count one by one, where used."""
     digest = hashlib.blake2b(digest_size=16)
     root = Path(inspect.getfile(dafw)).parent
-    plugins = {root / folder for folder in ("methods", "datasets", "backbones", "validators", "experiments")}
+    plugins = {root / folder for folder in ("methods", "datasets", "validators", "experiments")}  # backbones share code
     for file in sorted(root.rglob("*.py")):
         if file.name not in NOT_RESULTS and not plugins.intersection(file.parents):
             digest.update(file.relative_to(root).as_posix().encode())
@@ -52,19 +53,33 @@ def plugin_hash(plugin: Any) -> str:
     return hashlib.blake2b(Path(inspect.getsourcefile(plugin) or "").read_bytes(), digest_size=16).hexdigest()
 
 
+def _without_places(node: dict[str, Any]) -> dict[str, Any]:
+    return {k: _without_places(v) if isinstance(v, dict) else v for k, v in node.items() if k not in PLACES}
+
+
+def weights_hash(config: Config, network: nn.Module | None) -> str | None:
+    """Of a frozen network, else of the file that a network's published weights are read from, if one is given."""
+    if network is not None:
+        return frozen.fingerprint(network)
+    path = config.backbone.get("path")
+    if path is None or not Path(path).is_file():
+        return None
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+
+
 def identity(config: Config, pair: Pair, network: nn.Module | None, depends_on: list[str]) -> dict[str, Any]:
     """All that decides the numbers of a run."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in VOLATILE}
     for side in ("src", "tgt", "backbone"):
-        settings[side] = {k: v for k, v in settings[side].items() if k not in PLACES}
-    if Path(str(config.init)).is_dir():
+        settings[side] = _without_places(settings[side])
+    if config.init not in INITS and Path(str(config.init)).is_dir():
         settings["init"] = "run"  # which run it is stands in depends_on
     plugins = [METHODS.get(config.method["name"]), backbone(config.backbone["name"])]
     plugins += [dataset(name) for side in (config.src, config.tgt) for name in side["name"].split("+")]
     return {
         "settings": settings,
         "data": [d.fingerprint for d in (*pair.sources, pair.target)],
-        "weights": None if network is None else frozen.fingerprint(network),
+        "weights": weights_hash(config, network),
         "depends_on": depends_on,
         "dafw": source_hash(),
         "plugins": [plugin_hash(p) for p in plugins],

@@ -161,7 +161,8 @@ class Pair:
             validations.append(validation)
             tests.append(test)
         self.source_train = join(trains)
-        self.source_validation = join([v for v in validations if v is not None]) if validations[0] else None
+        aside = [v for v in validations if v is not None]
+        self.source_validation = join(aside) if aside else None
         self.source_test = join(tests)
 
     def _split_target(self, to_pair: Tensor) -> None:
@@ -235,12 +236,14 @@ class Pair:
         """How many examples of each part a batch has; UsageError where a split that is not rationed has too few."""
         if batch_size in self._sizes:
             return self._sizes[batch_size]
-        sizes = self._sizes[batch_size] = {}
+        sizes: dict[str, int] = {}
         if self.rule.source != "none":
-            per_source = batch_size // len(self.sources)
-            smallest = min(int((self.source_train.domains == n).sum()) for n in range(len(self.sources)))
-            _check_size(batch_size, per_source, smallest, "source training")
-            sizes["source"] = per_source
+            count = len(self.sources)
+            if batch_size < count:
+                raise UsageError(f"train.batch_size={batch_size}: there are {count} sources; expected {count} or more")
+            smallest = min(int((self.source_train.domains == n).sum()) for n in range(count))
+            _check_size(batch_size, batch_size // count, smallest, "source training")
+            sizes["source"] = batch_size // count * count
         if self.rule.target == "train":
             _check_size(batch_size, batch_size, len(self.target_train), "target training")
         if self.rule.target != "none":
@@ -249,6 +252,7 @@ class Pair:
             if self.protocol.labels_per_class is None:
                 _check_size(batch_size, batch_size, len(self.shots), "labelled target")
             sizes["shots"] = min(batch_size, len(self.shots))
+        self._sizes[batch_size] = sizes  # only what was found to fit
         return sizes
 
     def batches(self, batch_size: int) -> int:
@@ -270,7 +274,7 @@ class Pair:
             for number in range(len(self.sources)):
                 own = (self.source_train.domains == number).nonzero().squeeze(1) if len(self.sources) > 1 else None
                 length = len(self.source_train) if own is None else len(own)
-                positions = self._positions(number, length, sizes["source"], step)
+                positions = self._positions(number, length, sizes["source"] // len(self.sources), step)
                 parts.append(positions if own is None else own[positions])
             source = self._examples(
                 self.source_train, torch.cat(parts), 0, step, labelled=self.rule.source == "labelled"

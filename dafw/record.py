@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,13 +93,21 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write result.json whole; a number that does not exist is null, never NaN."""
     with written_whole(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1, allow_nan=False, default=str) + "\n")
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False, default=_path) + "\n")
+
+
+def _path(value: Any) -> str:
+    """Of what JSON does not know, only a path is text; a number of another library would hide a NaN."""
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"result.json cannot hold {value!r} of type {type(value).__name__}")
 
 
 def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """One line of metrics.jsonl."""
+    """One line of metrics.jsonl; a number that does not exist is null."""
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, **values}) + "\n")
+        file.write(json.dumps({"step": step, **finite}) + "\n")
 
 
 def write_predictions(folder: Path, probabilities: Any, labels: Any, index: Any) -> None:

@@ -50,7 +50,8 @@ def is_option_type(annotation: Any) -> bool:
     if typing.get_origin(annotation) is list:
         return all(map(is_option_type, typing.get_args(annotation)))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return all(t is type(None) or is_option_type(t) for t in typing.get_args(annotation))
+        kinds = [t for t in typing.get_args(annotation) if t is not type(None)]
+        return all(map(is_option_type, kinds)) and (len(kinds) == 1 or all(kind in SIMPLE_TYPES for kind in kinds))
     return False
 
 
@@ -79,8 +80,17 @@ def options(plugin: Callable[..., Any]) -> list[Option]:
 
 
 def source_file(plugin: Callable[..., Any]) -> Path:
-    """The file a plug-in was written in."""
-    return Path(inspect.getsourcefile(plugin) or "?")
+    """The file a plug-in was written in. UsageError where there is none, as in a notebook's cell."""
+    try:
+        file = inspect.getsourcefile(plugin)
+    except (TypeError, OSError):
+        file = None
+    if file is None:
+        raise UsageError(
+            f"{plugin.__name__} stands in no file, so that its runs could not be told apart; "
+            "expected a Python file, as in plugins=[my_method.py]"
+        )
+    return Path(file)
 
 
 def about(plugin: Any) -> tuple[str, str]:
@@ -103,6 +113,11 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     return f"known: {shown}" if len(known) <= 40 else f"known: {shown}, ..."
 
 
+def _beside(taken: Any, plugin: Any) -> bool:
+    """Whether both stand in one reading of one file, rather than being the same one read again."""
+    return bool(taken.__module__ == plugin.__module__ and taken.__qualname__ != plugin.__qualname__)
+
+
 class Registry(Generic[T]):
     """The plug-ins of one kind, by name."""
 
@@ -115,9 +130,10 @@ class Registry(Generic[T]):
     def add(self, name: str, plugin: T) -> T:
         options(plugin)  # a wrong signature is told when the file is read, not when the run starts
         taken = self._plugins.get(name)
-        if taken is not None and source_file(taken) != source_file(plugin):
+        file = source_file(plugin)
+        if taken is not None and (source_file(taken) != file or _beside(taken, plugin)):
             raise UsageError(
-                f"{source_file(plugin)}: the {self.kind} name {name!r} is taken by {source_file(taken)}; "
+                f"{file}: the {self.kind} name {name!r} is taken by {taken.__name__} in {source_file(taken)}; "
                 f"rename the file or register it as another name"
             )
         self._plugins[name] = plugin
@@ -134,7 +150,14 @@ class Registry(Generic[T]):
         """Import the built-in plug-ins and those of installed packages, once."""
         if self._loaded:
             return
-        self._loaded = True
+        self._loaded = True  # a plug-in that is being imported may ask for names
+        try:
+            self._load()
+        except BaseException:
+            self._loaded = False  # so that the reason is told again, not forgotten
+            raise
+
+    def _load(self) -> None:
         package = importlib.import_module(self.package)
         for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
             importlib.import_module(f"{self.package}.{module}")
@@ -203,12 +226,14 @@ def load_plugin(path: str | Path) -> None:
         raise UsageError(f"plugins: {path} is not a Python file; expected one that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # get_type_hints and dataclasses look the module up
+    before = [(registry, dict(registry._plugins)) for registry in (METHODS, DATASETS, BACKBONES, VALIDATORS)]
     try:
         spec.loader.exec_module(module)
-    except UsageError:
-        del sys.modules[spec.name]
-        raise
     except Exception as error:  # a stranger's code may fail in any way; it is named, never ignored
         del sys.modules[spec.name]
+        for registry, plugins in before:
+            registry._plugins = plugins
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"plugins: {path} fails to import: {type(error).__name__}: {error}") from error
     PLUGIN_FILES[str(file)] = digest

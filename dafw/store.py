@@ -32,7 +32,6 @@ from dafw.config import (
     dataset_names,
     flat,
     node,
-    plain_node,
 )
 from dafw.errors import UsageError
 from dafw.registry import BACKBONES, METHODS, PLUGIN_FILES, load_plugin, nearest, options
@@ -59,6 +58,7 @@ def fill_store(overrides: Sequence[str]) -> None:
     }
     if wanted <= _filled:  # a study composes a hundred configs
         return
+    _filled.difference_update({held for held in _filled if held[0] == "plug-in"})  # a file may change, and change back
     _filled.update(wanted)
     for name in METHODS.names():
         _store_method(name)
@@ -68,8 +68,9 @@ def fill_store(overrides: Sequence[str]) -> None:
         _store_declared_backbone(name, dataset(name))
     for name in several:
         parts = name.split("+")
-        nodes = {part: plain_node("src", part, options(dataset(part))) for part in parts}
-        _store("src", name, {**plain_node("src", name, []), **nodes})
+        common = OmegaConf.structured(node("src", name, []))
+        nodes = {part: OmegaConf.structured(node("src", part, options(dataset(part)))) for part in parts}
+        _store("src", name, OmegaConf.create({**{key: common._get_node(key) for key in common}, **nodes}))
         _store_declared_backbone(name, dataset(parts[0]))
     for name in {*BACKBONES.names(), *networks}:
         if not name.startswith("for_"):
@@ -127,7 +128,7 @@ def _store_declared_backbone(name: str, registered: Any) -> None:
     recipe = {
         key.split(".", 1)[1]: value
         for key, value in getattr(registered, "recipe", {}).items()
-        if key.startswith("backbone.")
+        if key.startswith("backbone.") and key not in ("backbone.feature_dim", "backbone.dropout")  # left to `resolve`
     }
     _store("backbone", f"for_{name}", node("backbone", chosen, options(backbone(chosen)), **recipe))
 
@@ -185,12 +186,16 @@ def compose(overrides: Sequence[str]) -> Config:
     fill_store(overrides)
     check_choices(overrides)
     try:
-        if GlobalHydra.instance().is_initialized():
-            return from_hydra(hydra_compose("dafw", overrides=list(overrides)))
-        with initialize(version_base="1.3", config_path=None):
-            return from_hydra(hydra_compose("dafw", overrides=list(overrides)))
+        return from_hydra(_composed(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error, overrides) from error
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    if GlobalHydra.instance().is_initialized():
+        return hydra_compose("dafw", overrides=list(overrides))
+    with initialize(version_base="1.3", config_path=None):
+        return hydra_compose("dafw", overrides=list(overrides))
 
 
 def check_choices(overrides: Sequence[str]) -> None:
@@ -201,11 +206,16 @@ def check_choices(overrides: Sequence[str]) -> None:
         key = override.key_or_group
         if key in known and override.value() is None:
             raise UsageError(f"{key}=null: expected a name; {nearest('', known[key]())}")
-        if override.is_add() and key != "experiment" and not key.startswith("hydra"):
+        added = override.is_add() or override.is_force_add()
+        if added and key != "experiment" and not key.startswith("hydra"):
             keys = known_keys([w for w in overrides if w.split("=")[0] in COMMON_OPTIONS])
-            if key in keys:
+            if key not in keys:
+                raise UsageError(f"unknown key {key}; {nearest(key, keys)}")
+            if override.is_add():
                 raise UsageError(f"{key} already has a value; type it without the +")
-            raise UsageError(f"unknown key {key}; {nearest(key, keys)}")
+    for value in _values(typed, "tgt"):
+        if "+" in str(value):
+            raise UsageError(f"tgt={value}: the target is one data set; expected as in tgt={str(value).split('+')[0]}")
     for value in _values(typed, "method"):
         method = METHODS.get(str(value).split("/")[0])
         variant = str(value).partition("/")[2]
@@ -257,5 +267,5 @@ def explained(error: BaseException, overrides: Sequence[str]) -> UsageError:
 
 def known_keys(groups: Sequence[str]) -> list[str]:
     """The keys there are with these choices, of a sweep its first."""
-    config = compose([w.split(",")[0] for w in groups])
-    return [key for key, _ in flat(dataclasses.asdict(config)) if not key.endswith(".name")]
+    composed: Any = OmegaConf.to_container(_composed([w.split(",")[0] for w in groups]))  # options may still be missing
+    return [key for key, _ in flat(composed) if not key.endswith(".name") and not key.startswith("hydra")]

@@ -160,18 +160,19 @@ def means(pending: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
     Raises TrainingError naming the first term and step that is not finite.
     """
     names = sorted({name for _, losses in pending for name in losses})
-    values = {}
+    values: dict[str, float] = {}
+    wrong: list[tuple[int, str, float]] = []
     for name in names:
         steps = [step for step, losses in pending if name in losses]
         terms = torch.stack([losses[name].float() for _, losses in pending if name in losses]).cpu()
-        wrong = (~torch.isfinite(terms)).nonzero()
-        if len(wrong):
-            first = int(wrong[0])
-            raise TrainingError(
-                f"the loss {name!r} became {terms[first].item()} at step {steps[first]}; "
-                "the last good state is kept in the run folder; try a smaller train.lr"
-            )
+        wrong += [(steps[i], name, terms[i].item()) for i in (~torch.isfinite(terms)).nonzero().flatten().tolist()[:1]]
         values[f"loss/{name}"] = terms.mean().item()
+    if wrong:
+        step, name, value = min(wrong, key=lambda found: found[0])  # the others may have caught it
+        raise TrainingError(
+            f"the loss {name!r} became {value} at step {step}; "
+            "the last good state is kept in the run folder; try a smaller train.lr"
+        )
     return values
 
 

@@ -11,6 +11,8 @@ from dafw.backbones.convnet import ConvNet
 from dafw.classifier import Classifier
 from dafw.setting import Batch, Examples, Labelled, Progress
 
+torch.set_num_threads(1)  # the networks are tiny, and the tests run side by side
+
 CLASSES = 3
 SHAPE = (1, 8, 8)
 
