@@ -81,7 +81,9 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
         split_seed=config.split_seed,
         domain=domain or None,
     )
-    key = (registered, place, json.dumps(own, sort_keys=True, default=str))  # a plug-in may have been read anew
+    # a plug-in may have been read anew, and a file written anew
+    files = [(v.stat().st_mtime_ns, v.stat().st_size) for v in own.values() if isinstance(v, Path) and v.is_file()]
+    key = (registered, place, json.dumps([own, files], sort_keys=True, default=str))
     return remembered(_domains, key, lambda: registered(place, **own))
 
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if {"--help", "-h"}.intersection(words):
             print(help_text(store.compose(overrides)))
             return 0
-        sys.argv = [sys.argv[0], *words]
+        sys.argv = [sys.argv[0], *flags_first(words)]
         hydra.main(version_base="1.3", config_path=None, config_name="dafw")(task)()
     except (UsageError, TrainingError) as error:
         return told(error, debug)
@@ -117,6 +117,15 @@ def check_words(words: Sequence[str]) -> None:
         if not word.startswith(("-", "~")) and "=" not in word and before not in FLAGS_WITH_VALUE:
             raise UsageError(f"{word!r} is not key=value; expected words such as method=dann, or --help")
         before = word
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Options before key=value words: argparse, which Hydra uses, takes the former in one piece only."""
+    flags: list[str] = []
+    others: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        (flags if word.startswith("-") or before in FLAGS_WITH_VALUE else others).append(word)
+    return [*flags, *others]
 
 
 def told(error: Exception, debug: bool, cause: BaseException | None = None) -> int:

@@ -144,6 +144,9 @@ def check_terms(method_class: type[Method]) -> None:
         return
     made = case(method_class)
     optimizer = make_optimizer(made.method, TRAINING)
+    for step in steps_of(case(method_class), 0, 0.0):
+        for name, loss in step.losses.items():
+            assert loss.requires_grad, f"the term {name!r} has no gradient on the model: it is a constant"
     for number in range(3):  # a distance to the start is flat at the start itself
         run_updates(made.method, steps_of(made, number, number / 10), optimizer)
     reached: dict[str, bool] = {}
@@ -174,8 +177,8 @@ def check_weights(method_class: type[Method]) -> None:
             return loss == term or (term is None and loss != "classification")
 
         default = next(o.default for o in options(method_class) if o.name == name)
-        ordinary = _terms(case(method_class))
-        double = _terms(case(method_class, 0, None, **{name: 2 * default}))
+        ordinary = _terms(moved(case(method_class)))
+        double = _terms(moved(case(method_class, 0, None, **{name: 2 * default})))
         for once, twice in zip(ordinary, double, strict=True):
             for loss, value in once.items():
                 wanted = 2 * value if scaled(loss) else value
@@ -184,7 +187,7 @@ def check_weights(method_class: type[Method]) -> None:
                 )
         terms = sorted({loss for losses in ordinary for loss in losses})
         assert any(map(scaled, terms)), f"{name} scales none of the terms {', '.join(terms)}"
-        made = case(method_class, 0, None, **{name: 0.0})
+        made = moved(case(method_class, 0, None, **{name: 0.0}))
         for step in steps_of(made, 0, 0.5):
             parameters = [p for p in made.method.model.parameters() if p.requires_grad]
             total = torch.stack(list(step.losses.values())).sum()
@@ -199,6 +202,15 @@ def check_weights(method_class: type[Method]) -> None:
                 got = torch.zeros(1) if got is None else got
                 expected = torch.zeros_like(got) if expected is None else expected
                 assert torch.equal(got.broadcast_to(expected.shape), expected), f"{name}=0 still moves the model"
+
+
+def moved(made: Case) -> Case:
+    """The case with every parameter a little off its start, where a distance to the start is flat."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in made.method.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
+    return made
 
 
 def _terms(made: Case) -> list[dict[str, Tensor]]:
@@ -349,6 +361,8 @@ def failures(name: str) -> Iterator[tuple[str, str | None]]:
             function(method_class)
         except AssertionError as error:
             yield check, str(error)
+        except Exception as error:  # a stranger's code may fail in any way: that is a finding too
+            yield check, f"{type(error).__name__}: {error}"
         else:
             yield check, None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def as_typed(key: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"{key}=[{','.join(as_typed('', v)[1:] for v in value)}]"
     text = str(value)
-    if isinstance(value, (str, Path)) and any(c in text for c in "=(), {}[]'\"\\:#"):
+    if isinstance(value, (str, Path)) and not re.fullmatch(r"[\w./+@%*?|-]+", text, re.ASCII):
         text = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return f"{key}={text}"
 
@@ -210,7 +211,9 @@ def reference_rows(raw: Config, record: Record, console: Console) -> list[tuple[
     for role, reference in wanted:
         if reference.method == record.result["method"] and reference.init is None:
             continue
-        rows.append((role, obtain(reference_config(raw, reference), console)))
+        other = obtain(reference_config(raw, reference), console)
+        if other.folder != record.folder:  # finetune from random weights is its own lower reference
+            rows.append((role, other))
     place = next((i for i, (role, _) in enumerate(rows) if role == "upper"), len(rows))
     rows.insert(place, ("method", record))
     return rows

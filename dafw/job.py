@@ -164,7 +164,6 @@ class Job:
             target = scores(labels, probabilities.argmax(1), len(pair.classes))
         if pair.source_test is not None:
             source = {"accuracy": accuracy(method, pair.source_test), "examples": len(pair.source_test)}
-        notes = list(getattr(method, "notes", []))
         return {
             "schema": records.SCHEMA,
             **described_run(self.config, pair),
@@ -181,7 +180,8 @@ class Job:
             "classes": list(pair.classes),
             "counts": pair.counts,
             "protocol": protocol_lines(self.config, pair),
-            "notes": [*pair.notes, *notes],
+            "notes": pair.notes,
+            "remarks": list(getattr(method, "notes", [])),
             "depends_on": [str(r.folder) for r in (self.dependencies.init, self.dependencies.start) if r],
             "versions": {"torch": torch.__version__, "dafw": __version__},
             "device": str(pair.device),

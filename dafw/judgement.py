@@ -56,7 +56,7 @@ def table(rows: Sequence[tuple[str, Record]]) -> list[dict[str, Any]]:
     """The rows of the final table."""
     shown = []
     for role, record in rows:
-        notes = [*(["found again"] if record.reused else []), *record.result["notes"][-1:]]
+        notes = [*(["found again"] if record.reused else []), *record.result["remarks"]]
         shown.append(
             {
                 "role": ROLES[role],

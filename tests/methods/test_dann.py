@@ -32,7 +32,7 @@ class Seen(list[Tensor]):
 
     @property
     def grad(self) -> Tensor:
-        return torch.cat([part.grad for part in self if part.grad is not None])
+        return torch.cat([torch.zeros_like(part) if part.grad is None else part.grad for part in self])
 
 
 def run(method: DANN, batch: Batch, fraction: float) -> tuple[dict[str, Tensor], Seen]:
