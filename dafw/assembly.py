@@ -17,7 +17,7 @@ from dafw import augment, frozen
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
 from dafw.config import COMMON_OPTIONS, Config, backbone, config_of, dataset
-from dafw.domain import Domain, resize
+from dafw.domain import Domain, Table, resize
 from dafw.errors import UsageError
 from dafw.method import Method
 from dafw.pair import Data, Pair, Protocol
@@ -97,7 +97,7 @@ def remembered(cache: dict[Any, T], key: Any, make: Callable[[], T], most: int =
 
 
 _domains: dict[Any, Domain] = {}
-_resized: dict[Any, Domain] = {}
+_resized: dict[Any, list[Table]] = {}
 _networks: dict[Any, nn.Module] = {}
 
 
@@ -133,17 +133,17 @@ def reconciled(domain: Domain, shape: tuple[int, int, int], notes: list[str]) ->
     assert domain.shape is not None
     train, test = domain.train, domain.test
 
-    def resized() -> Domain:
-        return domain.with_tables(*[replace(t, inputs=resize(t.inputs, shape[1], shape[0])) for t in (train, test)])
+    def resized() -> list[Table]:
+        return [replace(table, inputs=resize(table.inputs, shape[1], shape[0])) for table in (train, test)]
 
-    same = remembered(_resized, (domain.fingerprint, shape), resized)
+    tables = remembered(_resized, (domain.fingerprint, shape), resized)
     old, new = domain.shape, shape
     how = "area-averaged" if max(old[1:]) > new[1] else "bilinear"
     changes = [f"{old[1]}x{old[2]} → {new[1]}x{new[2]} ({how})"] if old[1:] != new[1:] else []
     if old[0] != new[0]:
         changes.append("grey → colour by repetition" if new[0] == 3 else "colour → grey")
     notes.append(f"{domain.name}: {', '.join(changes)}")
-    return same
+    return domain.with_tables(*tables)  # its own name and flips: another domain may hold the same bytes
 
 
 def protocol_of(config: Config) -> Protocol:

@@ -61,7 +61,7 @@ def run(config: Config, console: Console) -> Record:
     return record
 
 
-def measure(*, quiet: bool = True, **keys: str | float | bool) -> Record:
+def measure(*, quiet: bool = True, **keys: Any) -> Record:
     """Run what the same words on the command line would; keys as they are typed there.
 
     >>> record = dafw.measure(method="dann", src="synth", tgt="digits", **{"train.steps": 200})  # doctest: +SKIP

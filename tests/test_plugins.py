@@ -89,7 +89,7 @@ def test_a_method_in_a_file_of_ones_own(my_method: Path, tmp_path: Path, type_he
     record = run_in(told.folder)
     assert record.folder.parent == tmp_path / "runs" / "dark-bright" / "my_method"
     assert record.result["setting"] == "source_only"
-    assert record.result["notes"][-1] == "layers [3], file x.txt"
+    assert record.result["remarks"] == ["layers [3], file x.txt"]
     loaded: Any = dafw.load(told.folder)
     assert (loaded.factor, loaded.reduction.name) == (0.5, "SUM")
 

@@ -220,6 +220,20 @@ def test_a_pair_of_other_data_under_the_same_name_is_another_run(tmp_path: Path)
     assert measured(tmp_path, **keys, method="mcc").folder == record.folder
 
 
+def test_the_same_images_keep_their_own_name_and_flips(tmp_path: Path) -> None:
+    """Two files of the same bytes, and one file under two options, are kept apart in one process."""
+    keys = {**made_pair(tmp_path), "method": "source_only", "train.batch_size": 8}
+    made_npz(tmp_path / "twin.npz")  # what dark.npz holds
+    states = [weights(measured(tmp_path, **keys, **{"src.flip": f, "tgt.flip": f})) for f in (False, True, False)]
+    assert not same(states[0], states[1])
+    assert same(states[0], states[2])
+    twin = measured(tmp_path, **{**keys, "src.path": tmp_path / "twin.npz"})
+    assert "twin: 8x8 → 16x16 (bilinear)" in (twin.folder / "log.txt").read_text()
+    made_npz(tmp_path / "other.npz", ("x", "y"))
+    with pytest.raises(UsageError, match="twin and other share 0 classes"):
+        measured(tmp_path, **{**keys, "src.path": tmp_path / "twin.npz", "tgt.path": tmp_path / "other.npz"})
+
+
 def test_references_are_ordinary_runs(record_of: Callable[[str], Record], out: Path) -> None:
     alone = {m: record_of(m) for m in ("source_only", "adabn", "joint_supervised", "mcc")}
     record = measured(out, method="mcc", references=True)
