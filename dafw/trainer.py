@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,7 @@ def fit(
         optimizer = make_optimizer(method, training)
         rates = [group["lr"] for group in optimizer.param_groups]
         batches = pair.batches(training.batch_size)
+        half = training.precision == "bf16"  # a disabled autocast is not free
         pending: list[tuple[int, dict[str, Tensor]]] = []
         since, examples_since = time.perf_counter(), 0
         method.train()
@@ -90,7 +92,7 @@ def fit(
             batch = pair.batch(step, training.batch_size)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * SCHEDULES[training.schedule](progress.fraction)
-            with torch.autocast(pair.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+            with torch.autocast(pair.device.type, torch.bfloat16) if half else nullcontext():
                 losses, answer = run_updates(method, method.update(batch, progress), optimizer)
             if pair.stream:
                 answers.append((batch.target.index, given(answer, method).logits.detach()))
