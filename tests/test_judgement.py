@@ -28,7 +28,7 @@ def run(
         "target": {"accuracy": right / COUNT, "macro_f1": 0.5, "per_class_accuracy": 0.5, "examples": COUNT},
         "source": {"accuracy": 0.9},
         "seconds": 1.5,
-        "notes": [],
+        "remarks": [],
         **changed,
     }
     return Record(folder, result, reused)
@@ -112,10 +112,10 @@ def test_the_verdict_can_be_written(rows, tmp_path):
     assert record.read(tmp_path).result["versus_lower"]["verdict"] == "better"
 
 
-def test_the_table_has_a_row_a_run_with_its_role_and_last_note(tmp_path):
+def test_the_table_has_a_row_a_run_with_its_role_and_remarks(tmp_path):
     first = run(tmp_path, "source_only", 50, reused=True)
-    second = run(tmp_path, "adabn", 60, notes=["old", "no batch norm in this network"])
-    third = run(tmp_path, "dann", 70, reused=True, notes=["a note"])
+    second = run(tmp_path, "adabn", 60, remarks=["no batch norm in this network"])
+    third = run(tmp_path, "dann", 70, reused=True, remarks=["a note"])
     shown = table([("lower", first), ("beside", second), ("method", third), ("upper", second)])
     assert [row["role"] for row in shown] == ["lower reference", "beside", "method", "upper reference"]
     assert [row["method"] for row in shown] == ["source_only", "adabn", "dann", "adabn"]
