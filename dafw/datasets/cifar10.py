@@ -32,4 +32,4 @@ def cifar10(place: Place) -> Domain:
     )
 
 
-cifar10.recipe = {"image_size": 32, "backbone.width": 24, "train.steps": 2500, "train.batch_size": 64}
+cifar10.recipe = {"image_size": 32, "backbone.width": 24, "train.steps": 2000, "train.batch_size": 64}
