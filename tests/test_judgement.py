@@ -106,6 +106,14 @@ def test_a_run_without_target_test_examples_is_not_judged(tmp_path):
     assert judged["recovered_gap_reason"] == "there is no target test example"
 
 
+def test_a_transductive_run_says_why_there_is_no_gap(rows):
+    lower, method = (next(r for role, r in rows() if role == wanted) for wanted in ("lower", "method"))
+    method.result["protocol"] = {"transductive": True}
+    judged = judge(method, [("lower", lower), ("method", method)])
+    assert judged["recovered_gap"] is None
+    assert judged["recovered_gap_reason"].startswith("train and test are the same target examples")
+
+
 def test_the_verdict_can_be_written(rows, tmp_path):
     given = rows()
     record.write_result(tmp_path, judge(given[2][1], given))
