@@ -51,7 +51,7 @@ def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
     judged["recovered_gap_reason"] = "it has no upper or no lower reference here"
     if record.result.get("protocol", {}).get("transductive"):
         judged["recovered_gap_reason"] = (
-            "train and test are the same target examples: no reference may use their labels"
+            "train and test are the same target examples, so no reference may use labels"
         )
     return judged
 

@@ -125,7 +125,7 @@ def test_a_transductive_run_has_no_reference_that_uses_target_labels(
     assert [b["method"] for b in result["beside"]] == ["adabn"]
     assert result["recovered_gap"] is None
     reason = result["recovered_gap_reason"]
-    assert "upper" in reason
+    assert "same target examples" in reason
     assert f"recovered gap: undefined, {reason}" in told.out
 
 
