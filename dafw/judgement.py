@@ -50,9 +50,7 @@ def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
             return judged
     judged["recovered_gap_reason"] = "it has no upper or no lower reference here"
     if record.result.get("protocol", {}).get("transductive"):
-        judged["recovered_gap_reason"] = (
-            "train and test are the same target examples, so no reference may use labels"
-        )
+        judged["recovered_gap_reason"] = "train and test are the same target examples, so no reference may use labels"
     return judged
 
 
