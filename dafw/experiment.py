@@ -135,7 +135,12 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
 
 
 def check(config: Config) -> None:
-    """UsageError for an init that is none."""
+    """UsageError for an init that is none, and for a selection where there is one answer only."""
+    if config.select != "last" and METHODS.get(config.method["name"]).setting is Setting.TEST_TIME:
+        raise UsageError(
+            f"select={config.select}: {config.method['name']} answers each test example once, as it comes; "
+            "expected select=last"
+        )
     known = ["random", "imagenet", "source"]
     pretrainings = [n for n in METHODS.names() if METHODS.get(n).setting is Setting.SELF_SUPERVISED]
     init = config.init or ""

@@ -108,6 +108,7 @@ BAD = {
     "published weights as a target": Bad("tgt=imagenet", ("tgt=imagenet", "tgt=cifar10")),
     "weights that are not published": Bad("init=imagenet", ("convnet", "init=random", "backbone=published")),
     "transductive with labels": Bad("method=finetune tgt.transductive=true", ("tgt.transductive=false",)),
+    "stream with selection": Bad("method=tent select=oracle", ("select=oracle", "select=last")),
     "transductive with selection": Bad("tgt.transductive=true select=oracle", ("select=last",)),
     # values
     "no steps": Bad("train.steps=0", ("train.steps=0", "expected 1 or more", "train.steps=100")),
