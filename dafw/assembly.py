@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dafw import augment, frozen
+from dafw import augment, cache, frozen
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
 from dafw.config import COMMON_OPTIONS, Config, backbone, config_of, dataset
@@ -25,6 +26,7 @@ from dafw.place import Place
 from dafw.registry import METHODS, load_plugin, options
 from dafw.setting import Setting
 from dafw.split import mixed_seed
+from dafw.stress import stress_of, stressed
 
 T = TypeVar("T")
 
@@ -87,17 +89,19 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
     return remembered(_domains, key, lambda: registered(place, **own))
 
 
-def remembered(cache: dict[Any, T], key: Any, make: Callable[[], T], most: int = 6) -> T:
+def remembered(held: dict[Any, T], key: Any, make: Callable[[], T], most: int = 6) -> T:
     """What was made for this key, or made now: a study's runs in one process share domains and networks."""
-    if key not in cache:
-        while len(cache) >= most:
-            del cache[next(iter(cache))]
-        cache[key] = make()
-    return cache[key]
+    if key not in held:
+        while len(held) >= most:
+            del held[next(iter(held))]
+        held[key] = make()
+    return held[key]
 
 
 _domains: dict[Any, Domain] = {}
 _resized: dict[Any, list[Table]] = {}
+_stressed: dict[Any, tuple[Domain, list[str]]] = {}
+_features: dict[Any, Table] = {}
 _networks: dict[Any, nn.Module] = {}
 
 
@@ -146,6 +150,23 @@ def reconciled(domain: Domain, shape: tuple[int, int, int], notes: list[str]) ->
     return domain.with_tables(*tables)  # its own name and flips: another domain may hold the same bytes
 
 
+def under_stress(target: Domain, config: Config, notes: list[str]) -> Domain:
+    """The target as its options ask for: corrupted, rotated, shifted in its classes, reduced; notes what changed."""
+    stress = stress_of(config.tgt)
+    if not stress.name:
+        return target
+
+    def made() -> tuple[Domain, list[str]]:
+        told: list[str] = []
+        return stressed(target, stress, config.split_seed, told), told
+
+    changed, told = remembered(
+        _stressed, (target.name, target.flip, target.fingerprint, stress, config.split_seed), made
+    )
+    notes += told
+    return changed
+
+
 def protocol_of(config: Config) -> Protocol:
     return Protocol(
         labels=config.labels,
@@ -171,11 +192,12 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
             f"src={config.src['name']} is known by its published weights only, and method={config.method['name']} "
             f"({setting.value}) needs source examples; expected one of method={','.join(able)}, or another src"
         )
+    fingerprints = {"src": [s.fingerprint for s in sources], "tgt": target.fingerprint}
     shape = common_shape(config, sources, target)
     config = replace(config, image_size=shape[1])
     notes: list[str] = []
     sources = [reconciled(s, shape, notes) for s in sources]
-    target = reconciled(target, shape, notes)
+    target = under_stress(reconciled(target, shape, notes), config, notes)
     network = None
     modality = target.modality
     if config.backbone["frozen"]:
@@ -185,13 +207,17 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
         weights = frozen.fingerprint(network)
         weak = augment.views("image")["weak"]
 
-        def convert(table: Any) -> Any:
-            return frozen.features_of(table, network, weights, config.backbone["views"], weak, flip, note)
+        def convert(table: Table) -> Table:
+            views, path = config.backbone["views"], cache.folder("features")  # a test may have another cache
+            key = (table.fingerprint, weights, views, flip, path)
+            make = partial(frozen.features_of, table, network, weights, views, weak, flip, note)
+            return remembered(_features, key, make, most=24)
 
         sources = [frozen.encoded(s, convert) if s.train is not None else s for s in sources]
         target = frozen.encoded(target, convert)
     pair = Pair(sources, target, setting, config.seed, protocol_of(config), augment.views(modality), device_of(config))
     pair.image_shape = shape
+    pair.fingerprints = fingerprints
     pair.notes = notes + pair.notes
     return config, pair, network
 

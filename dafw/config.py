@@ -14,7 +14,9 @@ from omegaconf import MISSING, OmegaConf
 from dafw.backbone import recipe_of
 from dafw.errors import UsageError
 from dafw.registry import BACKBONES, DATASETS, METHODS, Option, nearest, options
+from dafw.selection import rules
 from dafw.setting import RULES, Setting
+from dafw.stress import stress_of
 from dafw.trainer import OPTIMIZERS, SCHEDULES, Training
 
 
@@ -116,6 +118,11 @@ COMMON_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
         "validation": (float, 0.1),
         "transductive": (bool, False),
         "labels_per_class": (int | None, None),
+        "corruption": (str | None, None),
+        "severity": (int | None, None),
+        "rotation": (float, 0.0),
+        "label_shift": (float | None, None),
+        "fraction": (float, 1.0),
     },
     "backbone": {
         "frozen": (bool, False),
@@ -129,7 +136,6 @@ COMMON_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
 DEFAULT_BACKBONE = "convnet"
 CHOICES = {
     "labels": ("closed", "partial", "source"),
-    "select": ("last", "oracle"),
     "references": ("true", "all", "false"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "train.optimizer": tuple(OPTIMIZERS),
@@ -187,6 +193,8 @@ def check_values(config: Config) -> None:
     for key, choices in CHOICES.items():
         if given[key] is not None and given[key] not in choices:
             raise UsageError(f"{key}={given[key]}: expected one of {', '.join(choices)}")
+    if config.select not in rules():
+        raise UsageError(f"select={config.select}: expected one of {', '.join(rules())}")
     for key, least in (
         ("train.steps", 1),
         ("train.batch_size", 1),
@@ -206,6 +214,7 @@ def check_values(config: Config) -> None:
     dropout = given["backbone.dropout"]
     if dropout is not None and not 0 <= dropout < 1:
         raise UsageError(f"backbone.dropout={dropout}: expected a number from 0 to less than 1")
+    stress_of(config.tgt)
     if given["backbone.views"] < 1:
         raise UsageError(f"backbone.views={given['backbone.views']}: expected 1 or more")
 
@@ -236,12 +245,15 @@ def plain_node(group: str, name: str, own: Sequence[Option], **changed: Any) -> 
 # ---- recipes
 
 
-def resolve(config: Config) -> Config:
-    """Fill what was left null: method's recipe, else target's, source's, frozen network's, backbone's, general."""
+def resolve(config: Config, with_method: bool = True) -> Config:
+    """Fill what was left null: method's recipe, else target's, source's, frozen network's, backbone's, general.
+
+    with_method=False leaves the method's recipe out: what every method of a comparison is given
+    """
     method = METHODS.get(config.method["name"])
     sources = [dataset(name) for name in config.src["name"].split("+")]
     recipes: list[Mapping[str, Any]] = [
-        method.recipe,
+        method.recipe if with_method else {},
         getattr(dataset(config.tgt["name"]), "recipe", {}),
         *(getattr(s, "recipe", {}) for s in sources),
         FROZEN if config.backbone["frozen"] else {},

@@ -98,7 +98,7 @@ class Console:
         unbroken = self._screen.measure(wide, options=self._screen.options.update(width=WIDE)).maximum
         self._screen.print(wide if unbroken <= self._screen.width else table(rows, narrow=True))
         self._append(wide)
-        for line in [*row_notes(rows), verdict(record), *closing_lines(record)]:
+        for line in [*row_notes(rows), verdict(record), *gain(record), *warned(record), *closing_lines(record)]:
             self._show(line)
         self.note(f"run: {record['folder']}")
 
@@ -240,9 +240,24 @@ def verdict(record: Mapping[str, Any]) -> Text:
     return Text(f"verdict: {word}, {against}", style)
 
 
+def warned(record: Mapping[str, Any]) -> list[Text]:
+    """What the run's numbers warn of."""
+    return [Text(f"warning: {line}", "yellow") for line in record.get("warnings") or []]
+
+
+def gain(record: Mapping[str, Any]) -> list[Text]:
+    """What the method is worth beside the best of what costs next to nothing."""
+    versus = record.get("versus_baseline")
+    if versus is None:
+        return []
+    measured = f"{100 * versus['difference']:+.1f} points, {p_value(versus['p'])} ({versus['test']})"
+    against = f"{versus['method']} {number(versus['accuracy'])}, the best cheap baseline by its test accuracy"
+    return [Text(f"gain: {measured} over {against}", "red" if versus["verdict"] == "worse" else "")]
+
+
 def closing_lines(record: Mapping[str, Any]) -> list[Text]:
     """Recovered gap, cost, protocol, counts and pictures."""
-    lines = [recovered_gap(record), cost(record)]
+    lines = [recovered_gap(record), *bound(record), cost(record)]
     for key in ("protocol", "counts"):
         if record.get(key):
             lines.append(f"{key}: " + "; ".join(f"{words(name)} {words(value)}" for name, value in record[key].items()))
@@ -258,6 +273,18 @@ def recovered_gap(record: Mapping[str, Any]) -> str:
     lower, upper = record["references"]["lower"], record["references"]["upper"]
     ends = [f"{end['method']} {number(end['accuracy'])}" for end in (lower, upper)]
     return f"recovered gap: {number(record['recovered_gap'])} of the way from {ends[0]} to {ends[1]}"
+
+
+def bound(record: Mapping[str, Any]) -> list[str]:
+    """What is promised without a target label."""
+    promised = record.get("bound")
+    if promised is None:
+        return []
+    return [
+        f"bound: at least {number(promised['accuracy'])} on the target by Dis2, without target labels "
+        f"(source validation {number(promised['source_accuracy'])} - disagreement {number(promised['discrepancy'])} "
+        f"- epsilon {number(promised['epsilon'])}, confidence {1 - promised['delta']:.0%})"
+    ]
 
 
 def cost(record: Mapping[str, Any]) -> str:

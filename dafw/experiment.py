@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ import torch
 import dafw.record as records
 from dafw import assembly, judgement
 from dafw.assembly import Start
-from dafw.config import Config, default_method, recipes_of, resolve
+from dafw.config import Config, Train, default_method, recipes_of, resolve
 from dafw.console import Console
 from dafw.errors import UsageError
-from dafw.identity import hash_of, identity
+from dafw.identity import comparable, hash_of, identity
 from dafw.job import Dependencies, Job, begin_tracking, described_run, name_of
+from dafw.pair import Pair
 from dafw.record import Record
-from dafw.registry import METHODS, nearest
+from dafw.registry import METHODS, VALIDATORS, nearest
 from dafw.setting import RULES, TARGET_SUPERVISED_REFERENCE, Reference, Setting
-from dafw.store import compose
+from dafw.split import Split
+from dafw.store import as_typed, compose, words_of
 from dafw.tracking import Tracker
 from dafw.trainer import check_trainable
 
@@ -47,6 +49,7 @@ def run(config: Config, console: Console) -> Record:
     console.log_to(record.folder / "log.txt")
     if len(rows) > 1 or "references" not in record.result:  # found again without references: the old judgement stays
         record.result.update(judgement.judge(record, rows))
+        record.result.update(judgement.diagnosed(record, rows))
     pictures: list[Path] = []
     if config.plots and not (record.reused and (record.folder / "plots" / "curves.png").exists()):
         from dafw import pictures as drawing  # matplotlib is slow to import
@@ -70,20 +73,6 @@ def measure(*, quiet: bool = True, **keys: Any) -> Record:
     return run(compose([as_typed(key, value) for key, value in keys.items()]), Console(quiet=quiet))
 
 
-def as_typed(key: str, value: Any) -> str:
-    """`key=value` as on a command line, quoted where Hydra's grammar needs it."""
-    if value is None:
-        return f"{key}=null"
-    if isinstance(value, bool):
-        return f"{key}={str(value).lower()}"
-    if isinstance(value, (list, tuple)):
-        return f"{key}=[{','.join(as_typed('', v)[1:] for v in value)}]"
-    text = str(value)
-    if isinstance(value, (str, Path)) and not re.fullmatch(r"[\w./+@%*?|-]+", text, re.ASCII):
-        text = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return f"{key}={text}"
-
-
 # ---- one run
 
 
@@ -98,12 +87,9 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
     init = start_from(dependencies.init)
     config, pair, network = assembly.build_pair(config, init, console.note)
     start = init if dependencies.start is None else start_from(dependencies.start)
-    if pair.protocol.transductive and config.select != "last":
-        raise UsageError(
-            f"select={config.select}: tgt.transductive=true leaves nothing to select on; expected select=last"
-        )
-    described = identity(config, pair, network, dependencies.hashes)
-    config_hash = hash_of(described)
+    check_selectable(config, pair)
+    depends_on = identity(config, pair, network, dependencies.hashes)
+    config_hash = hash_of(depends_on)
     parent = (
         Path(config.out) / f"{name_of(config.src)}-{name_of(config.tgt)}".replace("/", "_") / method.registered_name
     )
@@ -122,16 +108,39 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         console.log_to(folder / "log.txt")
         for line in [*recipes_of(raw), *pair.notes]:
             console.once(line)
+        described = describe(raw, config, pair, depends_on)
         try:
-            return Job(config, pair, built, data, folder, config_hash, dependencies, console, tracker).train()
+            return Job(config, pair, built, data, folder, described, dependencies, console, tracker).train()
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             failed = {"schema": records.SCHEMA, **described_run(config, pair), "status": "failed", "reason": reason}
             console.logged(f"failed: {reason}")
-            records.write_result(folder, {**failed, "config_hash": config_hash})
+            records.write_result(folder, {**failed, **described})
             if tracker is not None:
                 tracker.finish({}, [], failed=True)
             raise
+
+
+def describe(raw: Config, config: Config, pair: Pair, depends_on: dict[str, Any]) -> dict[str, Any]:
+    """The keys of result.json that say what a run is, how to repeat it and what it may be compared with."""
+    choices, changed = words_of(raw)
+    equal = comparable(raw, pair)
+    unset = resolve(replace(raw, train=Train()))  # a reference is given all of it, typed or not
+    usual = {as_typed(f"train.{key}", value) for key, value in dataclasses.asdict(unset.train).items()}
+    own = [word for word in changed if word.startswith(("method.", "train.")) and word not in usual]
+    budget = tuple(f"train.{key}=" for key in ("steps", "batch_size", "precision"))
+    return {
+        "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "command": shlex.join(["python", "-m", "dafw.run", *choices, *changed]),
+        "hyperparameters": [word for word in own if not word.startswith(budget)],
+        "comparable": equal,
+        "comparable_hash": hash_of(equal),
+        "identity": {
+            **{key: depends_on[key] for key in ("dafw", "plugins", "torch")},
+            "data": pair.fingerprints,
+        },
+        "config_hash": hash_of(depends_on),
+    }
 
 
 def check(config: Config) -> None:
@@ -146,6 +155,22 @@ def check(config: Config) -> None:
     init = config.init or ""
     if init not in [*known, *pretrainings] and not (Path(init) / "checkpoint.pt").exists():
         raise UsageError(f"init={init}: neither a run folder nor an init; {nearest(init, [*known, *pretrainings])}")
+
+
+def check_selectable(config: Config, pair: Pair) -> None:
+    """UsageError where the rule that chooses the checkpoint would have nothing to look at."""
+    rule = config.select
+    if rule == "last":
+        return
+    if pair.protocol.transductive:
+        raise UsageError(f"select={rule}: tgt.transductive=true leaves nothing to select on; expected select=last")
+    needed: dict[str, Split | None] = {"target test": pair.target_test} if rule == "oracle" else {}
+    if rule in VALIDATORS:
+        splits = {"source": pair.source_validation, "target": pair.target_validation}
+        needed = {f"{side} validation": splits[side] for side in VALIDATORS.get(rule).sees}
+    for part, split in needed.items():
+        if split is None or not len(split):
+            raise UsageError(f"select={rule}: it needs {part} examples and there are none here; expected select=last")
 
 
 def depend(raw: Config, config: Config, console: Console) -> Dependencies:
@@ -207,7 +232,8 @@ def reference_rows(raw: Config, record: Record, console: Console) -> list[tuple[
     wanted: list[tuple[str, Reference]] = []
     if rule.lower is not None:
         wanted.append(("lower", rule.lower))
-    wanted += [("beside", reference) for reference in rule.beside]
+    frozen = raw.backbone["frozen"]
+    wanted += [("baseline", reference) for reference in rule.baselines if frozen or not reference.frozen]
     if rule.upper is not None and not transductive:
         wanted.append(("upper", rule.upper))
     if raw.references == "all" and not transductive:

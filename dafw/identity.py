@@ -15,22 +15,27 @@ from torch import nn
 
 import dafw
 from dafw import frozen
-from dafw.config import Config, backbone, dataset
+from dafw.config import Config, backbone, dataset, resolve
 from dafw.pair import Pair
-from dafw.registry import METHODS
+from dafw.registry import METHODS, VALIDATORS
 
 VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
 PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
 INITS = {"random", "imagenet", "source"}
 NOT_RESULTS = {
     "plots.py",
+    "plots_diagnosis.py",
     "pictures.py",
+    "symptoms.py",
+    "statistics.py",
     "tracking.py",
     "console.py",
     "cli.py",
     "run.py",
     "list.py",
     "check.py",
+    "conduct.py",
+    "tuning.py",
     "study.py",
 }
 
@@ -40,7 +45,7 @@ def source_hash() -> str:
     """A hash of the package's source, without what only shows results. The plug-ins count one by one, where used."""
     digest = hashlib.blake2b(digest_size=16)
     root = Path(inspect.getfile(dafw)).parent
-    plugins = {root / folder for folder in ("methods", "datasets", "validators", "experiments")}  # backbones share code
+    plugins = {root / folder for folder in ("methods", "datasets", "experiments", "report")}  # backbones share code
     for file in sorted(root.rglob("*.py")):
         if file.name not in NOT_RESULTS and not plugins.intersection(file.parents):
             digest.update(file.relative_to(root).as_posix().encode())
@@ -51,6 +56,40 @@ def source_hash() -> str:
 def plugin_hash(plugin: Any) -> str:
     """A hash of the file a plug-in was written in."""
     return hashlib.blake2b(Path(inspect.getsourcefile(plugin) or "").read_bytes(), digest_size=16).hexdigest()
+
+
+def plugin_hashes(config: Config) -> dict[str, str]:
+    """A hash of the file of each plug-in that the run uses, by what it is used for."""
+    used = {"method": METHODS.get(config.method["name"]), "backbone": backbone(config.backbone["name"])}
+    used |= {f"src {name}": dataset(name) for name in config.src["name"].split("+")}
+    used["tgt"] = dataset(config.tgt["name"])
+    if config.select in VALIDATORS:
+        used["select"] = VALIDATORS.get(config.select)
+    return {use: plugin_hash(plugin) for use, plugin in used.items()}
+
+
+def comparable(raw: Config, pair: Pair) -> dict[str, Any]:
+    """What must be equal between two runs whose numbers are compared, by the words of a report.
+
+    raw: the config as it was typed: what a method's own recipe changes of the optimiser is part of the method
+    """
+    config = resolve(raw, with_method=False)
+    init = str(config.init)
+    body = {key: value for key, value in _without_places(config.backbone).items() if key != "name"}
+    return {
+        "pair": " → ".join(["+".join(d.name for d in pair.sources), pair.target.name]),
+        "data": hash_of(pair.fingerprints),
+        "image size": pair.image_shape[-1] if pair.image_shape else None,
+        "classes": f"{len(pair.classes)}, {config.labels}",
+        "split": f"seed {config.split_seed}, {config.src['validation']} of source and {config.tgt['validation']} of "
+        "target train for validation",
+        "transductive": config.tgt["transductive"],
+        "labels per class": config.tgt["labels_per_class"],
+        "backbone": " ".join([config.backbone["name"], *(f"{key}={value}" for key, value in body.items())]),
+        "init": init if init in INITS or init in METHODS else "run",
+        "budget": f"{config.train.steps} steps of {config.train.batch_size}, {config.train.precision}",
+        "evaluation": f"select={config.select}, eval.every={config.eval.every}",
+    }
 
 
 def _without_places(node: dict[str, Any]) -> dict[str, Any]:
@@ -74,15 +113,13 @@ def identity(config: Config, pair: Pair, network: nn.Module | None, depends_on: 
         settings[side] = _without_places(settings[side])
     if config.init not in INITS and Path(str(config.init)).is_dir():
         settings["init"] = "run"  # which run it is stands in depends_on
-    plugins = [METHODS.get(config.method["name"]), backbone(config.backbone["name"])]
-    plugins += [dataset(name) for side in (config.src, config.tgt) for name in side["name"].split("+")]
     return {
         "settings": settings,
         "data": [d.fingerprint for d in (*pair.sources, pair.target)],
         "weights": weights_hash(config, network),
         "depends_on": depends_on,
         "dafw": source_hash(),
-        "plugins": [plugin_hash(p) for p in plugins],
+        "plugins": plugin_hashes(config),
         "torch": torch.__version__,
         "device": pair.device.type,
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import resource
 import time
 from dataclasses import dataclass
@@ -14,15 +12,21 @@ import numpy as np
 import torch
 
 import dafw.record as records
-from dafw import __version__, assembly, checkpoint
+from dafw import __version__, assembly, checkpoint, diagnosis, symptoms
+from dafw.bound import disagreement_bound
 from dafw.config import Config
 from dafw.console import Console
+from dafw.diagnosis import Answers, answers_of, some_inputs
 from dafw.evaluation import scores
+from dafw.evidence import Evidence, cheap_validators, evidence_of, validate
 from dafw.method import Method
-from dafw.pair import Pair
+from dafw.pair import Data, Pair
 from dafw.record import Record
-from dafw.selection import better
-from dafw.split import Split
+from dafw.registry import VALIDATORS
+from dafw.selection import ORACLE, chosen, score_of
+from dafw.setting import Output
+from dafw.split import generator
+from dafw.stress import stress_of
 from dafw.tracking import Tracker
 from dafw.trainer import fit, total_steps
 
@@ -57,7 +61,13 @@ def described_run(config: Config, pair: Pair) -> dict[str, Any]:
 
 
 def name_of(node: dict[str, Any]) -> str:
-    """What a data set is called in folders: its name, or the stem of the path it was read from."""
+    """What a domain is called in folders: its data set, and what is done to it where it is a stressed target."""
+    stress = stress_of(node).name if "corruption" in node else ""
+    return "-".join(filter(None, [data_name(node), stress]))
+
+
+def data_name(node: dict[str, Any]) -> str:
+    """What a data set is called: its name, or the stem of the path it was read from."""
     path = node.get("path") or (node["root"] if node["name"] == "folder" else None)
     return Path(path).stem if path else str(node["name"])
 
@@ -77,30 +87,49 @@ def begin_tracking(tracker: Tracker, config: Config, folder: Path, plain: dict[s
     )
 
 
+@dataclass(frozen=True)
+class Point:
+    """What an evaluation found: the state to go back to is held only where a rule may choose it.
+
+    target: of target test, None for a stream; seen: what the validators saw; values: what was logged
+    """
+
+    step: int
+    target: Output | None
+    seen: Evidence
+    values: dict[str, float]
+    state: dict[str, Any] | None
+
+
 @dataclass
 class Job:
-    """The training of one run in its folder."""
+    """The training of one run in its folder.
+
+    described: the keys of result.json that say what it is: config, command, hashes
+    """
 
     config: Config
     pair: Pair
     method: Method
-    data: Any
+    data: Data
     folder: Path
-    config_hash: str
+    described: dict[str, Any]
     dependencies: Dependencies
     console: Console
     tracker: Tracker | None
 
     def train(self) -> Record:
         config, pair, method = self.config, self.pair, self.method
-        plain = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+        plain = self.described["config"]
         records.write_config(self.folder, plain)
         self.save()
         if self.tracker is not None:
             begin_tracking(self.tracker, config, self.folder, plain)
         steps = total_steps(method, pair, config.training)
-        self.best: tuple[float, dict[str, Any], int] | None = None  # score, state, step
-        self.logits = self.best_logits = torch.empty(0)  # of target test, at the last and at the best evaluation
+        self.validators = cheap_validators()
+        if config.select in VALIDATORS and config.select not in self.validators:
+            self.validators.append(config.select)
+        self.evaluations: list[dict[str, float]] = []
         began = time.perf_counter()
         if pair.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -115,13 +144,15 @@ class Job:
                 on_log=self.log,
                 on_evaluate=self.evaluate,
             )
-        if config.select != "last" and self.best is not None:
-            method.load_state_dict(self.best[1])
+        if self.point.state is not None:
+            method.load_state_dict(self.point.state)
         self.save()
         seconds = time.perf_counter() - began
         result = self.result(fitted.steps, fitted.examples, fitted.answers, seconds)
+        record = Record(self.folder, result)
+        result["warnings"] = symptoms.warnings(result, record.metrics())
         records.write_result(self.folder, result)
-        return Record(self.folder, result)
+        return record
 
     def save(self) -> None:
         """The last good state."""
@@ -136,34 +167,44 @@ class Job:
             self.tracker.log(step, values)
 
     def evaluate(self, step: int) -> None:
-        """Accuracy on source validation, and on target test, as an oracle's: it chooses only if it is asked to."""
-        values = {}
-        if self.pair.source_validation is not None and len(self.pair.source_validation):
-            values["source/validation_accuracy"] = accuracy(self.method, self.pair.source_validation)
-        if not self.pair.stream and len(self.pair.target_test):
-            self.logits = self.pair.target_test.outputs(self.method).logits.cpu()
-            hits = self.logits.argmax(1) == self.pair.target_test.labels
-            values["oracle/target_accuracy"] = float(hits.float().mean())
+        """Validators, and accuracy on target test as an oracle's: it chooses only if it is asked to."""
+        pair, rule = self.pair, self.config.select
+        target_validation = None if pair.stream else pair.target_validation  # a stream is answered as it comes
+        seen = evidence_of(self.method, pair.source_validation, target_validation, self.data.start_model)
+        values = {f"validator/{name}": value for name, value in validate(seen, self.validators).items()}
+        if "validator/source_accuracy" in values:
+            values["source/validation_accuracy"] = values["validator/source_accuracy"]
+        target = None
+        if not pair.stream and len(pair.target_test):
+            target = Output(*(t.cpu() for t in pair.target_test.outputs(self.method)))
+            values[ORACLE] = float((target.logits.argmax(1) == pair.target_test.labels).double().mean())
         records.append_metrics(self.folder, step, values)
         if self.tracker is not None:
             self.tracker.log(step, values)
-        if self.config.select != "last":
-            score = values["oracle/target_accuracy"]
-            if self.best is None or better(score, self.best[0]):
-                self.best = (score, {k: v.clone() for k, v in self.method.state_dict().items()}, step)
-                self.best_logits = self.logits
+        self.evaluations.append({"step": step, **values})
+        if rule == "last":
+            self.point = Point(step, target, seen, values, None)
+        else:
+            key, higher_is_better = score_of(rule)
+            scores = [evaluation[key] for evaluation in self.evaluations]
+            if chosen(scores, higher_is_better) == len(scores) - 1:  # the best so far
+                state = {k: v.clone() for k, v in self.method.state_dict().items()}
+                self.point = Point(step, target, seen, values, state)
         self.save()
 
     def result(self, steps: int, examples: int, answers: Any, seconds: float) -> dict[str, Any]:
         """Evaluate the selected state and say all that result.json says of a run by itself."""
         pair, method = self.pair, self.method
-        target = source = None
+        target = source = found = None
+        on_source = answers_of(method, pair.source_test)
+        if on_source is not None:
+            source = {"accuracy": on_source.accuracy, "examples": len(on_source.labels)}
         if len(pair.target_test):
-            probabilities, labels, index = self.answers(answers)
+            on_target, index = self.answers(answers)
+            labels, probabilities = on_target.labels.numpy(), on_target.logits.softmax(1).numpy().astype(np.float32)
             records.write_predictions(self.folder, probabilities, labels, index)
             target = scores(labels, probabilities.argmax(1), len(pair.classes))
-        if pair.source_test is not None:
-            source = {"accuracy": accuracy(method, pair.source_test), "examples": len(pair.source_test)}
+            found = self.diagnosis(on_source, on_target)
         return {
             "schema": records.SCHEMA,
             **described_run(self.config, pair),
@@ -176,7 +217,15 @@ class Job:
             "trainable_parameters": sum(p.numel() for p in method.parameters() if p.requires_grad),
             "target": target,
             "source": source,
-            "selected_step": self.best[2] if self.best else steps,
+            "diagnosis": found,
+            "selected_step": self.point.step,
+            "bound": self.bound(),
+            "validators": {
+                name.removeprefix("validator/"): value
+                for name, value in self.point.values.items()
+                if name.startswith("validator/")
+            },
+            "evaluations": self.evaluations,
             "classes": list(pair.classes),
             "counts": pair.counts,
             "protocol": protocol_lines(self.config, pair),
@@ -185,24 +234,44 @@ class Job:
             "depends_on": [str(r.folder) for r in (self.dependencies.init, self.dependencies.start) if r],
             "versions": {"torch": torch.__version__, "dafw": __version__},
             "device": str(pair.device),
-            "config_hash": self.config_hash,
+            **self.described,
             "folder": str(self.folder),
         }
 
-    def answers(self, recorded: Any) -> tuple[Any, Any, Any]:
-        """Target test probabilities, labels and rows: what a stream was answered, else what the selected state says."""
-        labels = self.pair.target_test.labels.numpy()
+    def bound(self) -> dict[str, Any] | None:
+        """The accuracy on the target that Dis2 promises; None where a validation split it needs is not there."""
+        seen, pair, method = self.point.seen, self.pair, self.method
+        if not (seen.has("source") and seen.has("target")):
+            return None
+        source, target = (
+            Output(*(t.cpu() for t in split.take(drawn(len(split)), split.name).outputs(method)))
+            for split in (pair.source_train, pair.target_train)
+        )
+        return disagreement_bound(source, seen.source, seen.source_labels, target, seen.target)._asdict()
+
+    def answers(self, recorded: Any) -> tuple[Answers, Any]:
+        """Target test and its rows (N,): what a stream was answered, else what the selected state says."""
+        split, target = self.pair.target_test, self.point.target
         if recorded is None:
-            logits, index = self.best_logits if self.best else self.logits, torch.arange(len(labels))
-        else:
-            index, logits = recorded
-        probabilities = logits.softmax(1).numpy().astype(np.float32)
-        return probabilities, labels[index.numpy()], index.numpy()
+            assert target is not None
+            return Answers(target.features, target.logits, split.labels), np.arange(len(split))
+        index, logits = recorded
+        features = split.outputs(self.method).features.cpu()  # of the last state: a stream's answers have none
+        return Answers(features[index], logits, split.labels[index]), index.numpy()
+
+    def diagnosis(self, on_source: Answers | None, on_target: Answers) -> dict[str, Any]:
+        """Why, as far as the run by itself can tell."""
+        seen, pair = self.point.seen, self.pair
+        validation = None
+        if seen.source is not None and seen.source_labels is not None:
+            validation = Answers(*seen.source, seen.source_labels)
+        inputs = some_inputs(pair.target_train)
+        return diagnosis.of_run(self.method, pair.classes, validation, on_source, on_target, inputs)
 
 
-def accuracy(method: Method, split: Split) -> float:
-    """Share of the split that `predict` gets right."""
-    return float((split.outputs(method).logits.argmax(1).cpu() == split.labels).float().mean())
+def drawn(count: int, most: int = 2000) -> torch.Tensor:
+    """Positions of at most `most` examples of a split, the same for every run."""
+    return torch.randperm(count, generator=generator("bound", count))[:most].sort().values
 
 
 # the default recipes saw the labels of other splits of these targets, and every table says so
@@ -219,7 +288,7 @@ def peak_memory(device: torch.device) -> float:
 def protocol_lines(config: Config, pair: Pair) -> dict[str, Any]:
     """Under which rules the number was measured."""
     sides = f"{config.image_size}x{config.image_size}"
-    development = (name_of(config.src), name_of(config.tgt)) in DEVELOPMENT_PAIRS
+    development = (data_name(config.src), data_name(config.tgt)) in DEVELOPMENT_PAIRS
     return {
         "pair": "a development pair: the default recipes were chosen on it" if development else "chose nothing in dafw",
         "image size": sides,

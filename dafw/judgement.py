@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from dafw import symptoms
+from dafw.class_changes import against
 from dafw.evaluation import recovered_gap_of_one_seed, verdict_of_one_seed
 from dafw.record import Record
 
-ROLES = {"lower": "lower reference", "upper": "upper reference", "beside": "beside", "method": "method"}
+ROLES = {
+    "lower": "lower reference",
+    "baseline": "cheap baseline",
+    "method": "method",
+    "upper": "upper reference",
+    "beside": "beside",
+}
 
 
 def in_split_order(record: Record) -> Any:
@@ -31,15 +39,24 @@ def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
         "beside": [
             {"method": r.result["method"], "accuracy": r.accuracy, "run": str(r.folder)}
             for role, r in rows
-            if role == "beside"
+            if role in ("baseline", "beside")
         ],
         "recovered_gap": None,
         "recovered_gap_reason": None,
         "versus_lower": None,
+        "versus_baseline": None,
     }
     if record.result["target"] is None:
         judged["recovered_gap_reason"] = "there is no target test example"
         return judged
+    baselines = [other for role, other in rows if role == "baseline" and other.result["target"] is not None]
+    if baselines:  # the best of them by its test accuracy, which is in its favour
+        best = max(baselines, key=lambda other: other.accuracy)
+        judged["versus_baseline"] = {
+            "method": best.result["method"],
+            "accuracy": best.accuracy,
+            **verdict_of_one_seed(in_split_order(record), in_split_order(best))._asdict(),
+        }
     if "lower" in references:
         right, lower = in_split_order(record), in_split_order(by_role["lower"])
         judged["versus_lower"] = verdict_of_one_seed(right, lower)._asdict()
@@ -52,6 +69,17 @@ def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
     if record.result.get("protocol", {}).get("transductive"):
         judged["recovered_gap_reason"] = "train and test are the same target examples, so no reference may use labels"
     return judged
+
+
+def diagnosed(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
+    """The keys of result.json that say why: what the lower reference adds to the diagnosis, and warnings in words."""
+    result = record.result
+    lower = dict(rows).get("lower")
+    found = result.get("diagnosis")
+    if found is not None:
+        changes = against(record, lower) if lower is not None and lower.result["target"] is not None else None
+        found = {**found, "against_lower": changes}
+    return {"diagnosis": found, "warnings": symptoms.warnings({**result, "diagnosis": found}, record.metrics())}
 
 
 def table(rows: Sequence[tuple[str, Record]]) -> list[dict[str, Any]]:

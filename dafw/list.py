@@ -1,4 +1,4 @@
-"""`python -m dafw.list methods|datasets|backbones`: what is registered, with its paper, setting and options."""
+"""`python -m dafw.list methods|datasets|backbones|validators`: what is registered, with its paper and options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dafw.config import dataset_names
 from dafw.errors import UsageError
-from dafw.registry import BACKBONES, DATASETS, METHODS, Option, about, load_plugin, options
+from dafw.registry import BACKBONES, DATASETS, METHODS, VALIDATORS, Option, about, load_plugin, options
 
 
 def described(option: Option) -> str:
@@ -22,7 +22,9 @@ def described(option: Option) -> str:
     if option.required:
         return f"{option.name}: {kind} (needed)"
     default = option.default.name if isinstance(option.default, Enum) else option.default
-    return f"{option.name}: {kind} = {default}"
+    tuned = option.range
+    drawn = f", tuned from {tuned.low:g} to {tuned.high:g}{' (log)' if tuned.log else ''}" if tuned else ""
+    return f"{option.name}: {kind} = {default}{drawn}"
 
 
 def rows_of(kind: str) -> tuple[list[str], list[list[str]]]:
@@ -38,6 +40,9 @@ def rows_of(kind: str) -> tuple[list[str], list[list[str]]]:
                 [", ".join([name, *variants]), starts, paper, "\n".join(map(described, options(method))), summary]
             )
         return ["name", "setting", "paper", "hyper-parameters", "what it is"], rows
+    if kind == "validators":
+        rows = [validator_row(name) for name in VALIDATORS.names()]
+        return ["name", "better is", "sees", "run", "paper", "what it is"], rows
     registry = {"datasets": DATASETS, "backbones": BACKBONES}[kind]
     rows = []
     for name in registry.names():
@@ -52,9 +57,17 @@ def rows_of(kind: str) -> tuple[list[str], list[list[str]]]:
     return ["name", "paper", "options", "what it is"], rows
 
 
+def validator_row(name: str) -> list[str]:
+    validator = VALIDATORS.get(name)
+    summary, paper = about(validator)
+    direction = "higher" if validator.higher_is_better else "lower"
+    run = f"by select={name} only" if validator.only_named else "at every evaluation"
+    return [name, direction, " and ".join(f"{part} validation" for part in validator.sees), run, paper, summary]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dafw.list", description=__doc__)
-    parser.add_argument("kind", choices=("methods", "datasets", "backbones"))
+    parser.add_argument("kind", choices=("methods", "datasets", "backbones", "validators"))
     parser.add_argument("plugins", nargs="*", help="files with plug-ins of your own")
     parsed = parser.parse_args(arguments)
     try:

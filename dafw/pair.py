@@ -67,6 +67,7 @@ class Pair:
     device: torch.device
     notes: list[str] = field(default_factory=list)
     image_shape: tuple[int, ...] = ()
+    fingerprints: dict[str, Any] = field(default_factory=dict)  # of the data as they were read, "src" and "tgt"
 
     def __post_init__(self) -> None:
         self.rule = RULES[self.setting]

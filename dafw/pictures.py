@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from dafw import assembly, plots
+from dafw import assembly, plots, plots_diagnosis
+from dafw.class_changes import confusion, matched
 from dafw.config import Config, resolve
 from dafw.console import Console
 from dafw.method import Method
@@ -27,15 +28,29 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     saved = record.predictions()
     classes = tuple(record.result["classes"])
     drawn.append(plots.confusion(saved["labels"], saved["predicted"], classes, folder / "confusion.png"))
+    lower = record.references.get("lower")
+    drawn += diagnosis(record, lower, folder)
     _, pair, _ = assembly.build_pair(resolve(config), assembly.init_of(record.folder), console.note)
     after = features(assembly.load(record.folder), pair)
-    lower = record.references.get("lower")
     before = None if lower is None else features(assembly.load(lower.folder), pair)
     drawn.append(plots.tsne(before, after, folder / "tsne.png", classes))
     images = images_of(config, saved["index"])
     if images is not None:
         right, confidences = (saved["labels"], saved["predicted"]), saved["probabilities"].max(1)
         drawn.append(plots.examples(images, *right, confidences, classes, folder / "examples.png"))
+    return drawn
+
+
+def diagnosis(record: Record, lower: Record | None, folder: Path) -> list[Path]:
+    """Calibration and entropies; the classes won and lost, where there is a lower reference."""
+    found, classes = record.result.get("diagnosis"), record.result["classes"]
+    if found is None:  # a run of an earlier release
+        return []
+    drawn = [plots_diagnosis.calibration(found, folder / "calibration.png")]
+    if lower is not None and found["against_lower"] is not None:
+        labels, after, before = matched(record.predictions(), lower.predictions())
+        difference = confusion(labels, after, len(classes)) - confusion(labels, before, len(classes))
+        drawn.append(plots_diagnosis.changes(found["against_lower"], difference, classes, folder / "changes.png"))
     return drawn
 
 

@@ -36,12 +36,12 @@ Domains = tuple[Any, Any, Any, Any]  # source features (N, D) and labels (N,), t
 
 def curves(metrics: Sequence[Mapping[str, Any]], path: Path, oracle: bool = False) -> Path:
     """Losses and accuracies against the step, from the lines of metrics.jsonl; `oracle` if the target's chose."""
-    return _save(curves_figure(metrics, oracle), path)
+    return save(curves_figure(metrics, oracle), path)
 
 
 def confusion(labels: Any, predicted: Any, classes: Sequence[str], path: Path) -> Path:
     """The confusion matrix of labels (N,) and predictions (N,), each row as fractions of its true class."""
-    return _save(confusion_figure(labels, predicted, classes), path)
+    return save(confusion_figure(labels, predicted, classes), path)
 
 
 def tsne(before: Domains | None, after: Domains, path: Path, classes: Sequence[str] = ()) -> Path:
@@ -49,7 +49,7 @@ def tsne(before: Domains | None, after: Domains, path: Path, classes: Sequence[s
 
     At most 500 examples of a domain are drawn. Without names in `classes` the legend has their numbers.
     """
-    return _save(tsne_figure(before, after, classes), path)
+    return save(tsne_figure(before, after, classes), path)
 
 
 def examples(inputs: Any, labels: Any, predicted: Any, confidences: Any, classes: Sequence[str], path: Path) -> Path:
@@ -57,10 +57,11 @@ def examples(inputs: Any, labels: Any, predicted: Any, confidences: Any, classes
 
     inputs (N, C, H, W) uint8, labels and predicted (N,), confidences (N,) in [0, 1].
     """
-    return _save(examples_figure(inputs, labels, predicted, confidences, classes), path)
+    return save(examples_figure(inputs, labels, predicted, confidences, classes), path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG."""
     with warnings.catch_warnings():
         # a class name in a script the font lacks is drawn as boxes, which is no reason to disturb a run
         warnings.filterwarnings("ignore", message=r"Glyph \d+")
@@ -68,11 +69,13 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def _short(name: str, most: int) -> str:
+def short(name: str, most: int) -> str:
+    """At most this many characters of a name."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
@@ -80,7 +83,7 @@ def _short(name: str, most: int) -> str:
 
 
 def curves_figure(metrics: Sequence[Mapping[str, Any]], oracle: bool = False) -> Figure:
-    figure = _figure(10, 4)
+    figure = blank(10, 4)
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for line in metrics for name in line))
     for number, name in enumerate(n for n in names if n.startswith("loss/")):
@@ -124,16 +127,10 @@ def confusion_figure(labels: Any, predicted: Any, classes: Sequence[str]) -> Fig
     totals = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     side = min(max(4.0, 2.2 + 0.36 * size), 13.0)
-    figure = _figure(side + 1, side)
+    figure = blank(side + 1, side)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    every = 1 + size // 80  # beyond that names would overlap
-    font = 9 if size <= 20 else 7
-    names = [_short(name, 18) for name in classes[::every]]
-    axes.set_xticks(range(0, size, every), names, rotation=90 if size > 3 else 0, fontsize=font, parse_math=False)
-    axes.set_yticks(range(0, size, every), names, fontsize=font, parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    name_matrix(axes, classes)
     right = int(counts.trace())
     axes.set_title(f"target test: {right} of {int(counts.sum())} right", fontsize=11)
     if size <= 15:
@@ -144,6 +141,18 @@ def confusion_figure(labels: Any, predicted: Any, classes: Sequence[str]) -> Fig
         axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor="grey", hatch="///", linewidth=0)
     figure.colorbar(image, ax=axes, label="fraction of the true class", shrink=0.8, aspect=30)
     return figure
+
+
+def name_matrix(axes: Axes, classes: Sequence[str]) -> None:
+    """Class names on both axes of a confusion matrix, true classes down, predicted ones across."""
+    size = len(classes)
+    every = 1 + size // 80  # beyond that names would overlap
+    font = 9 if size <= 20 else 7
+    names = [short(name, 18) for name in classes[::every]]
+    axes.set_xticks(range(0, size, every), names, rotation=90 if size > 3 else 0, fontsize=font, parse_math=False)
+    axes.set_yticks(range(0, size, every), names, fontsize=font, parse_math=False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
 
 
 # ---- t-SNE
@@ -163,7 +172,7 @@ def tsne_figure(before: Domains | None, after: Domains, classes: Sequence[str] =
     count = max(len(classes), numbers[-1] + 1)
     few = count <= len(PALETTE)
     colours = {n: PALETTE[n] if few else colormaps["viridis"](n / (count - 1)) for n in numbers}
-    figure = _figure(11, 4.6 * len(rows))
+    figure = blank(11, 4.6 * len(rows))
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for (word, points), (by_domain, by_class) in zip(rows, panels, strict=True):
         _scatter_domains(by_domain, points, f"{word} adaptation, by domain")
@@ -171,7 +180,7 @@ def tsne_figure(before: Domains | None, after: Domains, classes: Sequence[str] =
         if not few:  # colours alone no longer tell the classes apart
             _number_classes(by_class, points)
     shown = [name for name, features in (("source", after[0]), ("target", after[2])) if features is not None]
-    names = {n: _short(classes[n], 18) if n < len(classes) else "" for n in numbers}
+    names = {n: short(classes[n], 18) if n < len(classes) else "" for n in numbers}
     if not few or not classes:
         names = {n: f"{n} {name}".strip() for n, name in names.items()}
     _legend(
@@ -258,7 +267,7 @@ def _legend(figure: Figure, names: Sequence[str], colours: Sequence[Any], marker
 def examples_figure(inputs: Any, labels: Any, predicted: Any, confidences: Any, classes: Sequence[str]) -> Figure:
     images, labels, predicted, confidences = map(np.asarray, (inputs, labels, predicted, confidences))
     is_right = labels == predicted
-    figure = _figure(11, 3.9)
+    figure = blank(11, 3.9)
     parts: Any = figure.subfigures(2, 1)
     for part, chosen, title in (
         (parts[0], is_right, "right: {} of {}, predicted and its confidence"),
@@ -272,8 +281,8 @@ def examples_figure(inputs: Any, labels: Any, predicted: Any, confidences: Any, 
             axes.axis("off")
         for axes, row in zip(strip, rows, strict=False):
             axes.imshow(_picture(images[row]), cmap="gray", vmin=0, vmax=255)
-            name = _short(classes[predicted[row]], 15)
-            name += "" if is_right[row] else f"\n({_short(classes[labels[row]], 15)})"
+            name = short(classes[predicted[row]], 15)
+            name += "" if is_right[row] else f"\n({short(classes[labels[row]], 15)})"
             axes.set_title(name, fontsize=7, parse_math=False)
             axes.text(
                 0.5, -0.04, f"{confidences[row]:.2f}", transform=axes.transAxes, ha="center", va="top", fontsize=7

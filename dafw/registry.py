@@ -31,12 +31,27 @@ PAPER = re.compile(r"\(([^()]*\b(?:19|20)\d\d\b[^()]*)\)")
 SIMPLE_TYPES = (int, float, bool, str, Path)
 
 
+class Range(typing.NamedTuple):
+    """Where a hyper-parameter is tuned, as in `weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def at(self, fraction: float) -> float:
+        """The value at a fraction in [0, 1] of the range, on a log scale if it says so; three significant digits."""
+        if self.log:
+            return float(f"{self.low * (self.high / self.low) ** fraction:.3g}")
+        return float(f"{self.low + (self.high - self.low) * fraction:.3g}")
+
+
 class Option(typing.NamedTuple):
     """A keyword-only argument of a plug-in: a key on the command line."""
 
     name: str
     type: Any
     default: Any  # inspect.Parameter.empty where one must be given
+    range: Range | None = None  # None: not tuned
 
     @property
     def required(self) -> bool:
@@ -61,12 +76,15 @@ def options(plugin: Callable[..., Any]) -> list[Option]:
     Raises UsageError for one without a type, or with a type the command line cannot write.
     """
     function = plugin.__init__ if isinstance(plugin, type) else plugin  # type: ignore[misc]
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     found = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        annotation = hints.get(parameter.name)
+        annotation, declared = hints.get(parameter.name), None
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation, *extras = typing.get_args(annotation)
+            declared = next((extra for extra in extras if isinstance(extra, Range)), None)
         if annotation is None or not is_option_type(annotation):
             has = "no type" if annotation is None else f"the type {annotation}"
             raise UsageError(
@@ -75,7 +93,7 @@ def options(plugin: Callable[..., Any]) -> list[Option]:
             )
         if parameter.name == "name":
             raise UsageError(f"{source_file(plugin)}: {plugin.__name__} takes an option `name`; call it something else")
-        found.append(Option(parameter.name, annotation, parameter.default))
+        found.append(Option(parameter.name, annotation, parameter.default, declared))
     return found
 
 
@@ -203,7 +221,31 @@ VALIDATORS: Registry[Any] = Registry("validator", "dafw.validators")
 register_method = METHODS.register
 register_dataset = DATASETS.register
 register_backbone = BACKBONES.register
-register_validator = VALIDATORS.register
+
+
+def register_validator(
+    name: str | None = None,
+    *,
+    higher_is_better: bool,
+    sees: tuple[str, ...] = ("source", "target"),
+    only_named: bool = False,
+) -> Callable[[T], T]:
+    """Register a function of an `Evidence` that returns a float, as `@register_validator(higher_is_better=True)`.
+
+    sees: which parts it needs, "source" (features, logits, labels) and "target" (features, logits); it is left out
+        where one of them does not exist
+    only_named: it costs more than a look at features, and is computed only where `select=` names it
+    """
+
+    def decorate(validator: T) -> T:
+        validator.higher_is_better = higher_is_better  # type: ignore[attr-defined]
+        validator.sees = sees  # type: ignore[attr-defined]
+        validator.only_named = only_named  # type: ignore[attr-defined]
+        registered: T = VALIDATORS.register(name)(validator)
+        return registered
+
+    return decorate
+
 
 PLUGIN_FILES: dict[str, str] = {}  # path → hash of its source, for the hash of a run
 

@@ -30,6 +30,7 @@ class Reference(NamedTuple):
     method: str
     init: str | None = None  # None: the run's own
     same_shots: bool = False  # the run's own labelled target examples instead of all of them
+    frozen: bool = False  # only where the backbone is frozen: it says nothing of a network drawn at random
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,26 @@ class Rule:
     shots: bool
     lower: Reference | None
     upper: Reference | None
-    beside: tuple[Reference, ...] = ()  # shown in the table, bound nothing
+    baselines: tuple[Reference, ...] = ()  # cheap ones, which a method that is worth its cost beats; bound nothing
     init: str = "random"  # the default start of a method that starts from "init"
 
 
 _SOURCE_ONLY = Reference("source_only")
 _JOINT = Reference("joint_supervised")
-_ADABN = Reference("adabn")
+_CHEAP = (
+    Reference("adabn"),
+    Reference("coral"),
+    Reference("subspace_alignment"),
+    Reference("source_probe", frozen=True),
+)
 
 RULES: dict[Setting, Rule] = {
     Setting.SOURCE_ONLY: Rule("labelled", "none", False, None, _JOINT),
-    Setting.UNSUPERVISED: Rule("labelled", "train", False, _SOURCE_ONLY, _JOINT, beside=(_ADABN,)),
+    Setting.UNSUPERVISED: Rule("labelled", "train", False, _SOURCE_ONLY, _JOINT, baselines=_CHEAP),
     Setting.SEMI_SUPERVISED: Rule(
-        "labelled", "train", True, Reference("joint_supervised", same_shots=True), _JOINT, beside=(_ADABN,)
+        "labelled", "train", True, Reference("joint_supervised", same_shots=True), _JOINT, baselines=_CHEAP
     ),
-    Setting.SOURCE_FREE: Rule("none", "train", False, _SOURCE_ONLY, _JOINT),
+    Setting.SOURCE_FREE: Rule("none", "train", False, _SOURCE_ONLY, _JOINT, baselines=_CHEAP),
     Setting.TEST_TIME: Rule("none", "stream", False, _SOURCE_ONLY, _JOINT),
     Setting.TRANSFER: Rule(
         "none", "none", True, Reference("finetune", init="random", same_shots=True), None, init="source"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -191,6 +192,43 @@ def compose(overrides: Sequence[str]) -> Config:
         raise explained(error, overrides) from error
 
 
+def as_typed(key: str, value: Any) -> str:
+    """`key=value` as on a command line, quoted where Hydra's grammar needs it."""
+    if value is None:
+        return f"{key}=null"
+    if isinstance(value, bool):
+        return f"{key}={str(value).lower()}"
+    if isinstance(value, (list, tuple)):
+        return f"{key}=[{','.join(as_typed('', v)[1:] for v in value)}]"
+    text = str(value)
+    if isinstance(value, (str, Path)) and not re.fullmatch(r"[\w./+@%*?|-]+", text, re.ASCII):
+        text = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"{key}={text}"
+
+
+def words_of(config: Config) -> tuple[list[str], list[str]]:
+    """The words that compose this config: the choices of the groups, and every other value that is not their default.
+
+    The config is one as `compose` returns it. Where data lies is always said.
+    """
+    plugins = [as_typed("plugins", config.plugins)] if config.plugins else []
+    choices = [f"{group}={getattr(config, group)['name']}" for group in ("method", "src", "tgt")]
+    default = _default((*plugins, *choices))
+    if default.backbone["name"] != config.backbone["name"]:
+        choices.append(f"backbone={config.backbone['name']}")
+        default = _default((*plugins, *choices))
+    names = {f"{group}.name" for group in COMMON_OPTIONS}
+    defaults = {**dict(flat(dataclasses.asdict(default))), "data": None, "plugins": []}
+    given = dict(flat(dataclasses.asdict(config)))
+    return choices, [as_typed(k, v) for k, v in given.items() if k not in names and v != defaults.get(k)]
+
+
+@functools.cache
+def _default(words: tuple[str, ...]) -> Config:
+    fill_store(words)
+    return from_hydra(_composed(words), complete=False)
+
+
 def _composed(overrides: Sequence[str]) -> DictConfig:
     if GlobalHydra.instance().is_initialized():
         return hydra_compose("dafw", overrides=list(overrides))
@@ -233,10 +271,13 @@ def check_choices(overrides: Sequence[str]) -> None:
             backbone(str(value))
 
 
-def from_hydra(composed: DictConfig) -> Config:
-    """Hydra's composed config as ours; UsageError for an option that must be given and is not."""
+def from_hydra(composed: DictConfig, complete: bool = True) -> Config:
+    """Hydra's composed config as ours; UsageError for an option that must be given and is not.
+
+    complete=False leaves such an option as Hydra writes it, "???"
+    """
     missing = sorted(OmegaConf.missing_keys(composed))
-    if missing:
+    if missing and complete:
         raise UsageError(f"{missing[0]} is needed; expected a value, as in {missing[0]}=...")
     values: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     values.pop("hydra", None)

@@ -1,7 +1,10 @@
-"""`python -m dafw.study office31 data=DIR`: pairs x methods x seeds by one command, as one table.
+"""`python -m dafw.study office31 data=DIR`: pairs x methods x seeds by one command, as one page and its tables.
 
 A study is a YAML file of `experiments/studies/` (or any path): `pairs`, `methods`, `seeds` and the `keys` of every
-run, as they are typed on the command line. Runs that are finished are found again, so that a study can be resumed.
+run, as they are typed on the command line; a pair is `[source, target]`, or a mapping of `src`, `tgt` and, of its own,
+`keys` and `methods`. With `tuning: {trials: 8, validator: im, seed: 0}` every method is also tuned: the same number of
+random trials, chosen by the validator, and run on all seeds beside the defaults. Runs that are finished are found
+again, so that a study can be resumed; they are packed onto the cores.
 """
 
 from __future__ import annotations
@@ -10,26 +13,35 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
 from rich.console import Console as Terminal
 from rich.markup import escape
-from rich.table import Table
 
-from dafw.cache import written_whole
+import dafw.record as records
+from dafw.conduct import Done, conduct, default_jobs
 from dafw.console import Console
-from dafw.errors import TrainingError, UsageError
-from dafw.evaluation import Gap, recovered_gap_over_seeds, t_interval, verdict_over_seeds
-from dafw.experiment import as_typed, run
+from dafw.errors import UsageError
 from dafw.record import Record
-from dafw.registry import nearest
-from dafw.store import compose, experiments_folder
+from dafw.registry import VALIDATORS, nearest
+from dafw.report.gather import collect
+from dafw.report.output import files_of, show, write
+from dafw.store import as_typed, compose, experiments_folder
+from dafw.tuning import best, trials
 
-Results = dict[tuple[str, str, str], list[Record]]  # (source, target, method) → a record a seed
+
+class Wanted(NamedTuple):
+    """One run of a study: the labels of its place in the table, and its words."""
+
+    src: str
+    tgt: str
+    method: str
+    tuned: str  # the hyper-parameters that tuning chose; "" for the defaults
+    seed: int
+    words: list[str]
 
 
 def read(name: str) -> dict[str, Any]:
@@ -41,16 +53,35 @@ def read(name: str) -> dict[str, Any]:
     study = yaml.safe_load(path.read_text())
     lacking = {"pairs", "methods", "seeds"} - set(study)
     if lacking:
-        raise UsageError(f"{path}: no {min(lacking)}; expected pairs, methods, seeds and, if any, keys")
-    return {"name": path.stem, "keys": {}, **study}
+        raise UsageError(f"{path}: no {min(lacking)}; expected pairs, methods, seeds and, if any, keys and tuning")
+    tuning = study.get("tuning")
+    if tuning is not None and set(tuning) != {"trials", "validator", "seed"}:
+        raise UsageError(f"{path}: tuning has {', '.join(tuning)}; expected trials, validator and seed")
+    if tuning is not None:
+        VALIDATORS.get(tuning["validator"])
+    return {"name": path.stem, "keys": {}, "tuning": None, **study}
 
 
-def runs_of(study: dict[str, Any], words: Sequence[str]) -> Iterator[tuple[str, str, str, list[str]]]:
-    """Source, target, method and the words of every run; what is typed comes last and so goes first."""
-    keys = [as_typed(key, value) for key, value in study["keys"].items()]
-    for seed, (src, tgt), method in itertools.product(study["seeds"], study["pairs"], study["methods"]):
-        pair = [*side("src", src), *side("tgt", tgt)]
-        yield label(src), label(tgt), method, [*pair, f"method={method}", f"seed={seed}", *keys, *words]
+def runs_of(study: dict[str, Any], words: Sequence[str]) -> list[Wanted]:
+    """Every run at the defaults: a method's seeds one after the other, which share no reference they would wait for."""
+    places = [(pair, method) for pair in study["pairs"] for method in methods_of(study, pair)]
+    return [wanted(study, pair, method, seed, words) for pair, method in places for seed in study["seeds"]]
+
+
+def methods_of(study: dict[str, Any], pair: Any) -> list[str]:
+    own: list[str] = pair.get("methods", study["methods"]) if isinstance(pair, dict) else study["methods"]
+    return own
+
+
+def wanted(
+    study: dict[str, Any], pair: Any, method: str, seed: int, words: Sequence[str], tuned: Sequence[str] = ()
+) -> Wanted:
+    """One run; what is typed comes last and so goes first."""
+    src, tgt = (pair["src"], pair["tgt"]) if isinstance(pair, dict) else pair
+    keys = {**study["keys"], **(pair.get("keys", {}) if isinstance(pair, dict) else {})}
+    sides = [*side("src", src), *side("tgt", tgt)]
+    typed = [*sides, f"method={method}", f"seed={seed}", *(as_typed(key, value) for key, value in keys.items())]
+    return Wanted(label(src), label(tgt), method, " ".join(tuned), seed, [*typed, *tuned, *words])
 
 
 def side(key: str, given: str | dict[str, Any]) -> list[str]:
@@ -67,107 +98,90 @@ def label(given: str | dict[str, Any]) -> str:
     return Path(given["path"]).stem if "path" in given else str(given["name"])
 
 
-def conduct(study: dict[str, Any], words: Sequence[str], terminal: Terminal) -> tuple[Results, int]:
-    """Run all that is not finished yet; a run that fails is told and left out. The records and the worst exit code."""
-    results: Results = {}
-    worst = 0
-    for src, tgt, method, typed in runs_of(study, words):
-        try:
-            record = run(compose(typed), Console(quiet=True))
-        except (UsageError, TrainingError) as error:
-            Console().error(f"{src}→{tgt} {method}: {error}")
-            worst = max(worst, 1 if isinstance(error, TrainingError) else 2)
-            continue
-        results.setdefault((src, tgt, method), []).append(record)
-        terminal.print(told(src, tgt, method, record), highlight=False, soft_wrap=True)
-    return results, worst
+def measured(runs: Sequence[Wanted], jobs: int, terminal: Terminal) -> tuple[list[Record | None], int]:
+    """The record of each run, None for one that failed, which is told; and the worst exit code."""
+
+    def tell(place: int, done: Done) -> None:
+        run = runs[place]
+        if done.folder is None:
+            Console().error(f"{run.src}→{run.tgt} {run.method}: {done.error}")
+        else:
+            terminal.print(told(run, records.read(done.folder), done.reused), highlight=False, soft_wrap=True)
+
+    ended = conduct([run.words for run in runs], jobs, tell)
+    found = [None if done.folder is None else records.read(done.folder) for done in ended]
+    return found, max((done.exit_code for done in ended), default=0)
 
 
-def told(src: str, tgt: str, method: str, record: Record) -> str:
+def told(run: Wanted, record: Record | None, reused: bool) -> str:
     """One line of a run; negative transfer in red."""
-    line = escape(f"{src}→{tgt} {method} seed {record.result['seed']}: ") + f"{record.accuracy:.3f}"
+    assert record is not None
+    tuned = f" {run.tuned}" if run.tuned else ""
+    line = escape(f"{run.src}→{run.tgt} {run.method}{tuned} seed {run.seed}: ") + f"{record.accuracy:.3f}"
     versus = record.result["versus_lower"]
     if versus is not None:
         line += f" ({100 * versus['difference']:+.1f} points on {record.result['references']['lower']['method']})"
         if versus["verdict"] == "worse":
             line += f" [bold red]negative transfer[/bold red] (McNemar p = {versus['p']:.2g})"
-    return line + (" found again" if record.reused else "")
+    return line + (" found again" if reused else "")
 
 
-def rows_of(results: Results) -> list[list[str]]:
-    """A row a pair and method: mean and spread, interval, difference to the lower reference, recovered gap."""
-    rows = []
-    for (src, tgt, method), found in results.items():
-        accuracies = [100 * r.accuracy for r in found]
-        spread = f"{np.std(accuracies, ddof=1):.1f}" if len(found) > 1 else "–"
-        mean, low, high = t_interval(accuracies)
-        interval = f"[{low:.1f}, {high:.1f}]" if len(found) > 1 else "–"
-        bounds = [[r.result["references"][role] for r in found] for role in ("lower", "upper")]
-        lower, upper = ([100 * b["accuracy"] for b in bound] if all(bound) else None for bound in bounds)
-        difference = verdict = gap = "–"
-        if lower is not None:
-            paired = t_interval([a - b for a, b in zip(accuracies, lower, strict=True)])
-            difference = f"{paired.mean:+.1f}" + (f" [{paired.low:+.1f}, {paired.high:+.1f}]" if len(found) > 1 else "")
-            verdict = verdict_over_seeds(accuracies, lower).verdict if len(found) > 1 else "–"
-            if upper is not None and len(found) > 1:
-                recovered = recovered_gap_over_seeds(accuracies, lower, upper)
-                gap = (
-                    "undefined"
-                    if isinstance(recovered, Gap)
-                    else f"{recovered.mean:.2f} [{recovered.low:.2f}, {recovered.high:.2f}]"
-                )
-        values = " ".join(f"{a:.1f}" for a in accuracies)
-        seconds = f"{np.mean([r.result['total_seconds'] for r in found]):.1f}"
-        rows.append(
-            [f"{src}→{tgt}", method, f"{mean:.1f} ± {spread}", interval, values, difference, verdict, gap, seconds]
-        )
-    return rows
-
-
-COLUMNS = [
-    "pair",
-    "method",
-    "accuracy ± sd",
-    "95 % interval",
-    "every seed",
-    "on the lower reference",
-    "verdict",
-    "recovered gap",
-    "s",
-]
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def tuned_runs(study: dict[str, Any], words: Sequence[str], jobs: int, terminal: Terminal) -> tuple[list[Wanted], int]:
+    """The runs of every method at what its trials and the validator chose, and the worst exit code of the trials."""
+    tuning = study["tuning"]
+    count, seed = tuning["trials"], tuning["seed"]
+    places = [(pair, method) for pair in study["pairs"] for method in methods_of(study, pair)]
+    drawn = {method: trials(method, count, seed) for _, method in places}
+    runs = [
+        wanted(study, pair, method, seed, ["references=false", *words], trial)
+        for pair, method in places
+        for trial in drawn[method]
+    ]
+    terminal.print(f"tuning: {count} trials a method by {tuning['validator']}, seed {seed}", highlight=False)
+    found, worst = measured(runs, jobs, terminal)
+    results = iter(found)
+    chosen = []
+    for pair, method in places:
+        own = [None if record is None else record.result for record in itertools.islice(results, len(drawn[method]))]
+        place = best(own, tuning["validator"])
+        if place is None:
+            raise UsageError(f"no trial of {method} has a value of {tuning['validator']}; expected another validator")
+        chosen += [wanted(study, pair, method, s, words, drawn[method][place]) for s in study["seeds"]]
+    return chosen, worst
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dafw.study", description=__doc__)
     parser.add_argument("study", help="a name in experiments/studies, or a YAML file")
     parser.add_argument("words", nargs="*", help="key=value, for every run, as data=DIR")
+    parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (%(default)s here)")
     parsed = parser.parse_args(arguments)
     terminal = Terminal()
     began = time.perf_counter()
     try:
+        if parsed.jobs < 1:
+            raise UsageError(f"--jobs {parsed.jobs}: expected 1 or more")
         study = read(parsed.study)
-        results, worst = conduct(study, parsed.words, terminal)
         out = Path(compose([w for w in parsed.words if w.startswith("out=")]).out)
+        runs = runs_of(study, parsed.words)
+        found, worst = measured(runs, parsed.jobs, terminal)
+        if study["tuning"] is not None:
+            tuned, worst_trial = tuned_runs(study, parsed.words, parsed.jobs, terminal)
+            more, worst_tuned = measured(tuned, parsed.jobs, terminal)
+            runs, found, worst = [*runs, *tuned], [*found, *more], max(worst, worst_trial, worst_tuned)
     except UsageError as error:
         Console().error(str(error))
         return 2
-    rows = rows_of(results)
-    table = Table(title=f"{study['name']} (target accuracy, %)", title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    (terminal if terminal.is_terminal else Terminal(width=200)).print(table)
-    path = out / "studies" / f"{study['name']}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        temporary.write_text(markdown(rows))
-    terminal.print(f"{time.perf_counter() - began:.0f} s; table: {path}", highlight=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        Console().error("interrupted; finished runs are found again, so the same command goes on")
+        return 130
+    board = collect(out, {str(record.folder) for record in found if record is not None})
+    page = out / "studies" / f"{study['name']}.html"
+    write(files_of(board, page))
+    show(board, terminal)
+    if study["tuning"] is not None:
+        terminal.print(f"tuned rows: the best of {study['tuning']['trials']} trials by {study['tuning']['validator']}")
+    terminal.print(f"{time.perf_counter() - began:.0f} s; page and tables: {page}", highlight=False, soft_wrap=True)
     return worst
 
 

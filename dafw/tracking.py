@@ -255,6 +255,17 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": ("versus_lower", "verdict"),
         "versus_lower/difference": ("versus_lower", "difference"),
         "versus_lower/p": ("versus_lower", "p"),
+        "baseline/method": ("versus_baseline", "method"),
+        "baseline/accuracy": ("versus_baseline", "accuracy"),
+        "versus_baseline/difference": ("versus_baseline", "difference"),
+        "versus_baseline/p": ("versus_baseline", "p"),
+        "versus_baseline/verdict": ("versus_baseline", "verdict"),
+        "bound/accuracy": ("bound", "accuracy"),
+        "selection": ("selection",),
+        "selected_step": ("selected_step",),
+        "command": ("command",),
+        "comparable_hash": ("comparable_hash",),
+        "warnings": ("warnings",),
         "seconds": ("seconds",),
         "total_seconds": ("total_seconds",),
     }
@@ -265,7 +276,18 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
             value = (value or {}).get(key)
         if value is not None:
             found[name] = value
+    found |= {f"validator/{name}": value for name, value in result.get("validators", {}).items()}
+    found |= {f"diagnosis/{name}": value for name, value in numbers(result.get("diagnosis") or {})}
     return found
+
+
+def numbers(nested: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, float]]:
+    """The single numbers in a nested mapping, by their path; lists (a matrix, a histogram) are for the report."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{parent}{key}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield f"{parent}{key}", value
 
 
 def one_line(error: object) -> str:

@@ -5,7 +5,9 @@
 
 step: a DANN training step, data included, against forward + backward + optimiser step of the same networks on a
 fixed batch. frozen: 400 steps of DANN on cached features, caching included, against the same steps with the features
-recomputed. bf16: a DANN step at 28 px in bf16 against fp32. help: CPU time of `--help` against `import torch`.
+recomputed. bf16: a DANN step at 28 px in bf16 against fp32. validators: an evaluation (the forward passes over 1,000
+examples each of source validation, target validation and target test, and accuracies) with all cheap validators against
+the same without. help: CPU time of `--help` against `import torch`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from dafw.backbones.convnet import ConvNet
 from dafw.backbones.published import published
 from dafw.classifier import Classifier
 from dafw.domain import Domain, Table
+from dafw.evidence import cheap_validators, evidence_of, validate
 from dafw.frozen import FrozenBackbone
 from dafw.layers import ganin_ramp, reverse_gradient
 from dafw.methods.dann import DANN
@@ -149,6 +152,26 @@ def bench_frozen() -> None:
     print(f"frozen 128 px: {whole:.1f} s with the cache / {recomputed:.1f} s recomputed = {whole / recomputed:.3f}")
 
 
+def bench_validators() -> None:
+    for channels, size in ((1, 16), (1, 28), (3, 32)):
+        pair = made_pair(channels, size, count=10_000)
+        method = dann(pair, channels)
+        ours(pair, method)()  # some training, so that the features are not those of a random network
+        names = cheap_validators()
+
+        def evaluation(names: list[str], pair: Pair = pair, method: DANN = method) -> None:
+            seen = evidence_of(method, pair.source_validation, pair.target_validation, lambda: method.model)
+            (seen.source.logits.argmax(1) == seen.source_labels).double().mean()
+            (pair.target_test.outputs(method).logits.argmax(1) == pair.target_test.labels).double().mean()
+            validate(seen, names)
+
+        whole, without = interleaved(lambda: evaluation(names), lambda: evaluation([]))  # noqa: B023
+        print(
+            f"validators {channels}x{size}x{size}: evaluation with {len(names)} validators {whole * 1e3:.0f} ms / "
+            f"without {without * 1e3:.0f} ms = {whole / without:.3f}"
+        )
+
+
 def cpu_seconds(*words: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *words], check=True, capture_output=True)
@@ -162,7 +185,13 @@ def bench_help() -> None:
     print(f"help: {ours_:.2f} s / import torch {torch_:.2f} s = {ours_ / torch_:.3f} (CPU)")
 
 
-BENCHES = {"step": bench_step, "bf16": bench_bf16, "frozen": bench_frozen, "help": bench_help}
+BENCHES = {
+    "step": bench_step,
+    "bf16": bench_bf16,
+    "frozen": bench_frozen,
+    "validators": bench_validators,
+    "help": bench_help,
+}
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or list(BENCHES)

@@ -39,7 +39,7 @@ def rows(tmp_path: Path):
     def make(method: int = 70, lower: int = 50, upper: int = 90, **changed: Any) -> list[tuple[str, Record]]:
         return [
             ("lower", run(tmp_path, "source_only", lower)),
-            ("beside", run(tmp_path, "adabn", 60)),
+            ("baseline", run(tmp_path, "adabn", 60)),
             ("method", run(tmp_path, "dann", method, **changed)),
             ("upper", run(tmp_path, "joint_supervised", upper)),
         ]
@@ -61,8 +61,26 @@ def test_a_run_is_judged_by_its_references(rows):
         "verdict": "better",
         "test": "McNemar, one seed",
     }
+    assert judged["versus_baseline"] == {
+        "method": "adabn",
+        "accuracy": 0.6,
+        "difference": pytest.approx(0.1),
+        "p": pytest.approx(2 / 2**10),
+        "verdict": "better",
+        "test": "McNemar, one seed",
+    }
     assert judged["recovered_gap"] == pytest.approx(0.5)
     assert judged["recovered_gap_reason"] is None
+
+
+def test_the_best_cheap_baseline_is_the_one_that_counts_and_what_is_shown_beside_is_none(rows, tmp_path):
+    given = rows(method=55)
+    given.insert(1, ("baseline", run(tmp_path, "coral", 65)))
+    given.append(("beside", run(tmp_path, "target_supervised", 95)))
+    judged = judge(given[3][1], given)
+    assert judged["versus_baseline"]["method"] == "coral"
+    assert judged["versus_baseline"]["verdict"] == "worse"
+    assert [other["method"] for other in judged["beside"]] == ["coral", "adabn", "target_supervised"]
 
 
 def test_negative_transfer_is_worse_and_its_gap_negative(rows):
@@ -90,6 +108,7 @@ def test_without_a_lower_or_an_upper_reference(rows):
     alone = judge(method[1], [method])
     assert alone["references"] == {"lower": None, "upper": None}
     assert (alone["versus_lower"], alone["recovered_gap"], alone["beside"]) == (None, None, [])
+    assert alone["versus_baseline"] is None
     assert alone["recovered_gap_reason"] == "it has no upper or no lower reference here"
     assert judge(method[1], [method, upper])["versus_lower"] is None
     lower = rows()[0]

@@ -85,8 +85,8 @@ def test_every_backbone_is_listed_and_timm_is_named(rows: Callable[..., dict[str
 
 def test_a_plug_in_is_listed_too(tmp_path: Path, rows: Callable[..., dict[str, list[str]]]) -> None:
     text = Path(inspect.getsourcefile(METHODS.get("mcc")) or "").read_text()
-    (tmp_path / "mine.py").write_text(text.replace("temperature: float = 2.5", "temperature: float = 7.5"))
-    assert "temperature: float = 7.5" in rows("methods", str(tmp_path / "mine.py"))["mine"][3]
+    (tmp_path / "mine.py").write_text(text.replace("Range(1.0, 5.0)] = 2.5", "Range(1.0, 5.0)] = 7.5"))
+    assert "temperature: float = 7.5, tuned from 1 to 5" in rows("methods", str(tmp_path / "mine.py"))["mine"][3]
 
 
 def test_bad_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

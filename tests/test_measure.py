@@ -14,9 +14,9 @@ from whole import TINY, command, made_pair
 import dafw
 from dafw.domain import resize
 from dafw.errors import UsageError
-from dafw.experiment import as_typed
 from dafw.place import Place
 from dafw.registry import DATASETS
+from dafw.store import as_typed
 
 surroundings = whole.surroundings  # a fixture
 

@@ -247,7 +247,7 @@ def test_references_are_ordinary_runs(record_of: Callable[[str], Record], out: P
     for end in references.values():
         assert end["run"] == str(alone[end["method"]].folder)
         assert end["accuracy"] == alone[end["method"]].accuracy
-    assert [b["method"] for b in record.result["beside"]] == ["adabn"]
+    assert [b["method"] for b in record.result["beside"]] == ["adabn", "coral", "subspace_alignment"]
     versus = record.result["versus_lower"]
     assert versus["difference"] == pytest.approx(record.accuracy - alone["source_only"].accuracy)
     assert versus["verdict"] in ("better", "worse", "undecided")
@@ -274,8 +274,11 @@ def test_references_true_keep_their_judgement_where_none_are_asked_for(tmp_path:
 
 def test_references_all_add_the_target_alone(record_of: Callable[[str], Record], out: Path) -> None:
     record = measured(out, method="mcc", references="all")
-    assert [b["method"] for b in record.result["beside"]] == ["adabn", "target_supervised"]
-    assert record.result["beside"][1]["run"] == str(record_of("target_supervised").folder)
+    cheap = ["adabn", "coral", "subspace_alignment"]
+    assert [b["method"] for b in record.result["beside"]] == [*cheap, "target_supervised"]
+    assert record.result["versus_baseline"]["method"] in cheap
+    assert record.result["versus_baseline"]["accuracy"] == max(b["accuracy"] for b in record.result["beside"][:3])
+    assert record.result["beside"][3]["run"] == str(record_of("target_supervised").folder)
 
 
 @pytest.mark.parametrize(

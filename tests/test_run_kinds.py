@@ -122,7 +122,7 @@ def test_a_transductive_run_has_no_reference_that_uses_target_labels(
     assert result["counts"]["target train"] == result["counts"]["target test"] == 90
     assert result["references"]["lower"]["method"] == "source_only"
     assert result["references"]["upper"] is None
-    assert [b["method"] for b in result["beside"]] == ["adabn"]
+    assert [b["method"] for b in result["beside"]] == ["adabn", "coral", "subspace_alignment"]
     assert result["recovered_gap"] is None
     reason = result["recovered_gap_reason"]
     assert "same target examples" in reason

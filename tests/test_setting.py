@@ -37,11 +37,16 @@ def test_a_reference_with_the_runs_own_shots_stands_where_shots_are_rationed():
     assert RULES[Setting.SEMI_SUPERVISED].lower == Reference("joint_supervised", same_shots=True)
     assert RULES[Setting.TRANSFER].lower == Reference("finetune", init="random", same_shots=True)
     others = [r for s, r in RULES.items() if s not in (Setting.SEMI_SUPERVISED, Setting.TRANSFER)]
-    assert not any(r.same_shots for rule in others for r in (rule.lower, rule.upper, *rule.beside) if r)
+    assert not any(r.same_shots for rule in others for r in (rule.lower, rule.upper, *rule.baselines) if r)
 
 
-def test_adabn_stands_in_every_unsupervised_table():
-    assert RULES[Setting.UNSUPERVISED].beside == (Reference("adabn"),)
+def test_cheap_baselines_stand_in_every_table_of_unsupervised_adaptation():
+    cheap = (Reference("adabn"), Reference("coral"), Reference("subspace_alignment"))
+    probe = Reference("source_probe", frozen=True)
+    for setting in (Setting.UNSUPERVISED, Setting.SEMI_SUPERVISED, Setting.SOURCE_FREE):
+        assert RULES[setting].baselines == (*cheap, probe)
+    for reference in (*cheap, probe):
+        assert METHODS.get(reference.method).steps == 0
 
 
 def test_transfer_alone_starts_from_the_source_model():
@@ -52,7 +57,7 @@ def test_transfer_alone_starts_from_the_source_model():
 @pytest.mark.parametrize("setting", list(Setting), ids=lambda s: s.value)
 def test_every_reference_is_a_method_that_sees_no_more_than_it_bounds_may(setting):
     rule = RULES[setting]
-    for reference in (rule.lower, rule.upper, *rule.beside):
+    for reference in (rule.lower, rule.upper, *rule.baselines):
         if reference is not None:
             method = METHODS.get(reference.method)
             assert not reference.same_shots or RULES[method.setting].shots

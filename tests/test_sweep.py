@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import whole
 import yaml
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 from whole import Told, command, made_pair, words
 
+from dafw.record import read
+from dafw.registry import VALIDATORS
 from dafw.store import compose, experiments_folder
 
 surroundings, type_here = whole.surroundings, whole.type_here  # fixtures
@@ -88,31 +92,64 @@ def test_the_flag_may_stand_anywhere(place: int, tmp_path: Path, type_here: Call
 SWEEPS = sorted((experiments_folder() / "sweeps").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
-def test_a_sweep_of_weights_and_biases_expands_to_words_that_can_be_typed(file: Path) -> None:
-    """As its agent writes them: the command, where every parameter stands as key=value."""
-    sweep = yaml.safe_load(file.read_text())
-    assert sweep["program"] == "dafw.run"
-    command_line = sweep["command"]
+def agent_words(sweep: dict[str, Any], number: int) -> list[str]:
+    """What W&B's agent types after `python -m dafw.run` for the `number`-th values, in the formats it writes them."""
+    chosen = {}
+    for key, given in sweep["parameters"].items():
+        values = given.get("values") or [given["min"], (given["min"] + given["max"]) / 2, given["max"]]
+        chosen[key] = {"value": values[number % len(values)]}
+    written = create_sweep_command_args({"args": chosen})
+    command_line = create_sweep_command(list(sweep["command"]))
     assert command_line[:4] == ["${env}", "python", "-m", "${program}"]
     assert command_line[-1] == "${args_no_hyphens}"
-    choices = [
-        [f"{key}={value}" for value in given.get("values", [given.get("min"), given.get("max")])]
-        for key, given in sweep["parameters"].items()
-    ]
-    for number in range(max(map(len, choices))):  # every value once
-        typed = [values[number % len(values)] for values in choices]
-        config = compose([*command_line[4:-1], *typed])
-        chosen = dict(word.split("=") for word in typed)
-        assert config.method["name"] == chosen.get("method", "dann")
-        assert str(config.seed) == chosen.get("seed", "0")
-        for key, value in chosen.items():
-            if key == "method.weight":
-                assert config.method["weight"] == float(value)
-    assert "target" not in sweep["metric"]["name"]  # test data chooses nothing
+    return [*command_line[4:-1], *written["args_no_hyphens"]]
 
 
-def test_there_is_a_sweep_over_methods_and_one_over_the_weight_of_dann() -> None:
-    parameters = [set(yaml.safe_load(file.read_text())["parameters"]) for file in SWEEPS]
-    assert {"method", "seed"} in parameters
-    assert {"method.weight", "train.lr"} in parameters
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_the_command_of_a_sweep_of_weights_and_biases_runs(
+    file: Path, tmp_path: Path, type_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    sweep = yaml.safe_load(file.read_text())
+    assert sweep["program"] == "dafw.run"
+    values = max(len(given.get("values", [0, 1, 2])) for given in sweep["parameters"].values())
+    name, goal = sweep["metric"]["name"], sweep["metric"]["goal"]
+    validator = VALIDATORS.get(name.removeprefix("validator/"))
+    assert name.startswith("validator/")  # never a target accuracy
+    assert goal == ("maximize" if validator.higher_is_better else "minimize")
+    for number in range(values):  # every value once
+        typed = [word for word in agent_words(sweep, number) if not word.startswith(("eval.every", "wandb.mode"))]
+        small = words(out=tmp_path / "runs", **{"train.steps": 3, "image_size": 16, "references": "false"})
+        told = type_here([*typed, *small])
+        assert told.code == 0, told
+        record = read(Path(told.out.splitlines()[-1].removeprefix("run: ")))
+        assert record is not None
+        assert name in record.metrics()[-1]
+        for word in agent_words(sweep, number)[-len(sweep["parameters"]) :]:
+            key, value = word.split("=")
+            group, _, leaf = key.partition(".")
+            held = record.result["config"][group]
+            held = held["name" if isinstance(held, dict) and not leaf else leaf] if isinstance(held, dict) else held
+            assert str(held) == value
+
+
+def test_sweeps_search_by_grid_at_random_and_by_bayes_with_an_early_end() -> None:
+    sweeps = [yaml.safe_load(file.read_text()) for file in SWEEPS]
+    assert {sweep["method"] for sweep in sweeps} == {"grid", "random", "bayes"}
+    assert any("early_terminate" in sweep for sweep in sweeps)
+    assert {"method", "seed"} in [set(sweep["parameters"]) for sweep in sweeps]
+
+
+@pytest.mark.parametrize("value", [None, "None"])
+def test_a_none_that_an_agent_writes_is_refused_with_a_hint(value: Any, type_here: Callable[..., Told]) -> None:
+    (word,) = create_sweep_command_args({"args": {"image_size": {"value": value}}})["args_no_hyphens"]
+    told = type_here([word])
+    assert told.code == 2
+    assert told.err == "error: image_size=None: None is not a value here; expected null, as in image_size=null\n"
+
+
+@pytest.mark.parametrize(("value", "held"), [(True, True), (1e-05, 1e-05), (0.1, 0.1), (3, 3.0)])
+def test_booleans_and_floats_are_read_as_an_agent_writes_them(value: Any, held: Any) -> None:
+    key = "plots" if isinstance(value, bool) else "train.lr"
+    config = compose(create_sweep_command_args({"args": {key: {"value": value}}})["args_no_hyphens"])
+    assert (config.plots if key == "plots" else config.train.lr) == held

@@ -16,10 +16,10 @@ import dafw
 import dafw.registry
 from dafw.cli import main
 from dafw.config import Config, config_of
-from dafw.experiment import as_typed
 from dafw.method import Method
 from dafw.record import Record, read
 from dafw.registry import METHODS, load_plugin, source_file
+from dafw.store import as_typed
 
 # a run of a moment: nothing drawn, nothing tracked, no reference, evaluated at its end alone
 TINY: dict[str, Any] = {

@@ -1,5 +1,7 @@
 """Domain-adversarial training of neural networks."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from dafw.classifier import Classifier
 from dafw.layers import Discriminator, ganin_ramp, reverse_gradient
 from dafw.method import Method
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Batch, Progress, Setting
 
 
@@ -23,7 +25,9 @@ class DANN(Method):
 
     setting = Setting.UNSUPERVISED
 
-    def __init__(self, model: Classifier, *, weight: float = 1.0, hidden: int = 1024):
+    def __init__(
+        self, model: Classifier, *, weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0, hidden: int = 1024
+    ):
         super().__init__(model)
         self.weight = weight
         self.discriminator = Discriminator(model.feature_dim, hidden)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from dafw.classifier import Classifier
 from dafw.method import Method
 from dafw.probe import check_regularisation, fit_linear
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Setting
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class FeatureExtraction(Method):
     setting = Setting.TRANSFER
     steps = 0
 
-    def __init__(self, model: Classifier, *, inverse_regularisation: float = 0.1):
+    def __init__(
+        self, model: Classifier, *, inverse_regularisation: Annotated[float, Range(0.001, 1.0, log=True)] = 0.1
+    ):
         check_regularisation(inverse_regularisation)
         super().__init__(model)
         self.inverse_regularisation = inverse_regularisation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dafw.classifier import Classifier
 from dafw.method import Method
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Batch, Progress, Setting
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ class L2SP(Method):
 
     start_point: Tensor
 
-    def __init__(self, model: Classifier, *, start_weight: float = 0.01, head_weight: float = 0.01):
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        start_weight: Annotated[float, Range(0.001, 1.0, log=True)] = 0.01,
+        head_weight: float = 0.01,
+    ):
         super().__init__(model)
         self.start_weight = start_weight
         self.head_weight = head_weight

@@ -1,12 +1,14 @@
 """Minimum class confusion."""
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from dafw.classifier import Classifier
 from dafw.losses.entropy import minimum_class_confusion
 from dafw.method import Method
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Batch, Progress, Setting
 
 
@@ -16,7 +18,13 @@ class MCC(Method):
 
     setting = Setting.UNSUPERVISED
 
-    def __init__(self, model: Classifier, *, weight: float = 1.0, temperature: float = 2.5):
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0,
+        temperature: Annotated[float, Range(1.0, 5.0)] = 2.5,
+    ):
         super().__init__(model)
         self.weight = weight
         self.temperature = temperature

@@ -1,6 +1,7 @@
 """Maximum classifier discrepancy."""
 
 from collections.abc import Generator
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor
 from dafw.classifier import Classifier
 from dafw.losses.discrepancy import classifier_discrepancy
 from dafw.method import Method, evaluating
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Batch, Output, Progress, Setting, Step
 
 
@@ -24,7 +25,9 @@ class MCD(Method):
 
     setting = Setting.UNSUPERVISED
 
-    def __init__(self, model: Classifier, *, weight: float = 1.0, generator_steps: int = 4):
+    def __init__(
+        self, model: Classifier, *, weight: Annotated[float, Range(0.1, 10.0, log=True)] = 1.0, generator_steps: int = 4
+    ):
         super().__init__(model)
         self.weight = weight
         self.generator_steps = generator_steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from dafw.classifier import Classifier
 from dafw.losses.entropy import entropy, marginal_entropy
 from dafw.method import Method
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Batch, Output, Progress, Setting
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class SHOT(Method):
         *,
         entropy_weight: float = 1.0,
         diversity_weight: float = 1.0,
-        pseudo_label_weight: float = 0.3,
+        pseudo_label_weight: Annotated[float, Range(0.03, 1.0, log=True)] = 0.3,
         threshold: int = 0,
     ):
         super().__init__(model)

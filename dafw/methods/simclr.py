@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from dafw.classifier import Classifier
 from dafw.losses.contrastive import nt_xent
 from dafw.method import Method
 from dafw.probe import check_regularisation, fit_linear
-from dafw.registry import register_method
+from dafw.registry import Range, register_method
 from dafw.setting import Batch, Progress, Setting
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SimCLR(Method):
         self,
         model: Classifier,
         *,
-        temperature: float = 0.5,
+        temperature: Annotated[float, Range(0.1, 1.0, log=True)] = 0.5,
         projection_dim: int = 128,
         inverse_regularisation: float = 0.1,
     ):

@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from dafw.backbone import Backbone
+from dafw.classifier import Classifier
 from dafw.method import Method
+from dafw.pair import Data
 from dafw.setting import Output
 
 
@@ -51,3 +55,48 @@ def same_state(first: nn.Module, second: nn.Module, but: Callable[[str], bool] =
     """Whether two modules hold the same bits, but for the names that `but` excuses."""
     a, b = first.state_dict(), second.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a if not but(name))
+
+
+class Given(Backbone):
+    """Features that are the inputs."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.features = width
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs
+
+
+def given_model(width: int, classes: int) -> Classifier:
+    """A head right on the inputs (B, width)."""
+    torch.manual_seed(0)
+    return Classifier(Given(width), classes, feature_dim=0)
+
+
+def two_domains(classes: int = 3, width: int = 5, source: int = 60, target: int = 45) -> Data:
+    """Gaussian classes, and the same classes mixed, scaled and moved; the last feature is constant on both."""
+    generator = torch.Generator().manual_seed(1)
+    mixing = torch.randn((width, width), generator=generator) + 2 * torch.eye(width)
+    parts = []
+    for count, mix, place in ((source, torch.eye(width), 0.0), (target, mixing, 3.0)):
+        labels = torch.arange(count) % classes
+        rows = torch.randn((count, width), generator=generator) + 2 * torch.eye(classes, width)[labels]
+        rows = rows @ mix + place
+        rows[:, -1] = 0.7
+        parts.append(Rows(rows, labels))
+    parts[1].labels = None
+    return Data(parts[0], parts[1], None, tuple("abcdefgh"[:classes]), None)  # type: ignore[arg-type]
+
+
+def z_scored(features: Tensor) -> np.ndarray:
+    """Each feature less its mean and over its deviation (divisor N), float64; a constant one is 0."""
+    x = features.detach().double().numpy()
+    deviation = x.std(axis=0)
+    return (x - x.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1.0)
+
+
+def regressed(rows: np.ndarray, labels: Tensor, inverse_regularisation: float, asked: np.ndarray) -> np.ndarray:
+    """Probabilities of the rows asked, by scikit-learn's logistic regression of labels on rows."""
+    regression = LogisticRegression(C=inverse_regularisation, tol=1e-10, max_iter=10_000)
+    return regression.fit(rows, labels.numpy()).predict_proba(asked)
