@@ -6,9 +6,14 @@ Names are imported when they are first used, so that `python -m dafw.run --help`
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Before torch is imported: its threads wait for each other by spinning, and where another process holds a core a step
+# then takes twenty times as long. A shorter spin costs nothing on a quiet machine and is far quicker on a busy one.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _PUBLIC = {
     "Method": "method",

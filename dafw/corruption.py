@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
@@ -250,6 +249,8 @@ def jpeg(images: Tensor, severity: int, _: torch.Generator) -> Tensor:
 
 def _through_jpeg(image: Tensor, quality: int) -> Tensor:
     """(C, H, W) uint8 → the same."""
+    from PIL import Image  # as above
+
     pixels = image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, "JPEG", quality=quality)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -80,5 +81,6 @@ def validate(seen: Evidence, names: list[str]) -> Mapping[str, float]:
             value = validator(seen)
             if isinstance(value, Tensor) or not isinstance(value, float):
                 raise UsageError(f"the validator {name!r} returned {value!r}; expected a float, as in float(score)")
-            values[name] = value
+            if math.isfinite(value):  # a score that does not exist is left out
+                values[name] = value
     return values

@@ -81,13 +81,12 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
     config = resolve(raw)
     check(config)
     method = METHODS.get(config.method["name"])
-    if RULES[method.setting].shots:  # labels asked for in vain are told before the runs it depends on are trained
-        assembly.image_pair(config)
+    if RULES[method.setting].shots or config.select != "last":  # what cannot be had is told before a run is trained
+        check_selectable(config, assembly.image_pair(config))
     dependencies = depend(raw, config, console)
     init = start_from(dependencies.init)
     config, pair, network = assembly.build_pair(config, init, console.note)
     start = init if dependencies.start is None else start_from(dependencies.start)
-    check_selectable(config, pair)
     depends_on = identity(config, pair, network, dependencies.hashes)
     config_hash = hash_of(depends_on)
     parent = (

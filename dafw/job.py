@@ -17,6 +17,7 @@ from dafw.bound import disagreement_bound
 from dafw.config import Config
 from dafw.console import Console
 from dafw.diagnosis import Answers, answers_of, some_inputs
+from dafw.errors import UsageError
 from dafw.evaluation import scores
 from dafw.evidence import Evidence, cheap_validators, evidence_of, validate
 from dafw.method import Method
@@ -144,6 +145,8 @@ class Job:
                 on_log=self.log,
                 on_evaluate=self.evaluate,
             )
+        if config.select != "last" and score_of(config.select)[0] not in self.point.values:
+            raise UsageError(f"select={config.select}: it gave no number at any evaluation; expected select=last")
         if self.point.state is not None:
             method.load_state_dict(self.point.state)
         self.save()
@@ -186,8 +189,8 @@ class Job:
             self.point = Point(step, target, seen, values, None)
         else:
             key, higher_is_better = score_of(rule)
-            scores = [evaluation[key] for evaluation in self.evaluations]
-            if chosen(scores, higher_is_better) == len(scores) - 1:  # the best so far
+            scores = [evaluation.get(key) for evaluation in self.evaluations]
+            if chosen(scores, higher_is_better) in (None, len(scores) - 1):  # the best so far
                 state = {k: v.clone() for k, v in self.method.state_dict().items()}
                 self.point = Point(step, target, seen, values, state)
         self.save()

@@ -238,6 +238,11 @@ def register_validator(
     """
 
     def decorate(validator: T) -> T:
+        if not sees or not {*sees} <= {"source", "target"}:
+            raise UsageError(
+                f"{source_file(validator)}: {validator.__name__} has sees={sees!r}; "
+                "expected source, target or both, as in sees=('target',)"
+            )
         validator.higher_is_better = higher_is_better  # type: ignore[attr-defined]
         validator.sees = sees  # type: ignore[attr-defined]
         validator.only_named = only_named  # type: ignore[attr-defined]

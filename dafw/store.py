@@ -192,6 +192,10 @@ def compose(overrides: Sequence[str]) -> Config:
         raise explained(error, overrides) from error
 
 
+# what Hydra reads as the text it is: no number, null or boolean
+PLAIN = re.compile(r"(?!(?i:null|true|false|nan|inf)\Z)(?!\.?\d)[\w./][\w./+@%*?|-]*", re.ASCII)
+
+
 def as_typed(key: str, value: Any) -> str:
     """`key=value` as on a command line, quoted where Hydra's grammar needs it."""
     if value is None:
@@ -201,8 +205,8 @@ def as_typed(key: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"{key}=[{','.join(as_typed('', v)[1:] for v in value)}]"
     text = str(value)
-    if isinstance(value, (str, Path)) and not re.fullmatch(r"[\w./+@%*?|-]+", text, re.ASCII):
-        text = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, (str, Path)) and not PLAIN.fullmatch(text):  # backslashes count before a quote alone
+        text = "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"
     return f"{key}={text}"
 
 

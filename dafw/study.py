@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", help="a name in experiments/studies, or a YAML file")
     parser.add_argument("words", nargs="*", help="key=value, for every run, as data=DIR")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (%(default)s here)")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     terminal = Terminal()
     began = time.perf_counter()
     try:
@@ -175,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         Console().error("interrupted; finished runs are found again, so the same command goes on")
         return 130
+    if not any(found):
+        return worst
     board = collect(out, {str(record.folder) for record in found if record is not None})
     page = out / "studies" / f"{study['name']}.html"
     write(files_of(board, page))

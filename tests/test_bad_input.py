@@ -126,7 +126,22 @@ BAD = {
         "method=feature_extraction init=random method.inverse_regularisation=-1", ("method.inverse_regularisation=",)
     ),
     "optimiser": Bad("train.optimizer=adam", ("train.optimizer=adam", "sgd, adamw")),
-    "selection": Bad("select=best", ("select=best", "last, oracle")),
+    "selection": Bad("select=best", ("select=best", "last, oracle", "mano")),
+    "nothing to validate on": Bad("select=im tgt.validation=0", ("select=im", "target validation", "select=last")),
+    "no source to validate on": Bad("select=dev src.validation=0", ("select=dev", "source validation", "select=last")),
+    "validator of a source that is not seen": Bad(
+        "method=finetune select=source_accuracy", ("select=source_accuracy", "source validation", "select=last")
+    ),
+    "corruption": Bad("tgt.corruption=gausian_noise", ("gausian_noise", "did you mean gaussian_noise")),
+    "severity": Bad("tgt.corruption=contrast tgt.severity=6", ("tgt.severity=6", "from 1 to 5", "tgt.severity=3")),
+    "severity of nothing": Bad("tgt.severity=3", ("tgt.severity=3", "tgt.corruption=gaussian_noise", "jpeg")),
+    "severity in words": Bad("tgt.corruption=contrast tgt.severity=high", ("tgt.severity", "'high'", "Integer")),
+    "rotation": Bad("tgt.rotation=nan", ("tgt.rotation=nan", "degrees", "tgt.rotation=30")),
+    "rotation in words": Bad("tgt.rotation=left", ("tgt.rotation", "'left'", "Float")),
+    "label shift": Bad("tgt.label_shift=-1", ("tgt.label_shift=-1", "more than 0", "tgt.label_shift=1")),
+    "no fraction": Bad("tgt.fraction=0", ("tgt.fraction=0", "more than 0", "tgt.fraction=0.1")),
+    "fraction that loses a class": Bad("tgt.fraction=0.005", ("tgt.fraction=0.005", "class", "expected tgt.fraction=")),
+    "corruption of the source": Bad("src.corruption=contrast", ("src.corruption", "tgt.corruption")),
     "references": Bad("references=some", ("references=some", "true, all, false")),
     "device": Bad("device=gpu", ("device=gpu", "auto, cpu, cuda, mps")),
     "word for a number": Bad("train.steps=many", ("train.steps", "'many'", "Integer")),

@@ -97,6 +97,16 @@ BAD: dict[str, tuple[Callable[[], Config], str]] = {
     "dropout 1": (lambda: in_node("backbone", dropout=1.5), "backbone.dropout=1.5: expected"),
     "dropout -1": (lambda: in_node("backbone", dropout=-0.1), "backbone.dropout=-0.1: expected"),
     "features": (lambda: in_node("backbone", feature_dim=-3), "backbone.feature_dim=-3: expected 0 or more"),
+    "validator": (lambda: config(select="ims"), "select=ims: expected one of last, oracle, bnm, class_ami, dev"),
+    "corruption": (lambda: in_node("tgt", corruption="fog"), "unknown tgt.corruption=fog; "),
+    "severity 6": (lambda: in_node("tgt", corruption="jpeg", severity=6), "tgt.severity=6: expected a whole number"),
+    "severity 0": (lambda: in_node("tgt", corruption="jpeg", severity=0), "tgt.severity=0: expected a whole number"),
+    "severity alone": (lambda: in_node("tgt", severity=2), "tgt.severity=2 without a corruption; expected one too"),
+    "rotation": (lambda: in_node("tgt", rotation=float("inf")), "tgt.rotation=inf: expected degrees"),
+    "shift 0": (lambda: in_node("tgt", label_shift=0.0), "tgt.label_shift=0.0: expected more than 0"),
+    "shift nan": (lambda: in_node("tgt", label_shift=float("nan")), "tgt.label_shift=nan: expected more than 0"),
+    "fraction 0": (lambda: in_node("tgt", fraction=0.0), "tgt.fraction=0.0: expected more than 0 and at most 1"),
+    "fraction 2": (lambda: in_node("tgt", fraction=2.0), "tgt.fraction=2.0: expected more than 0 and at most 1"),
 }
 
 
@@ -116,6 +126,9 @@ def test_a_value_outside_its_range_is_told_with_its_key(name):
         lambda: config(image_size=8, threads=1, select="oracle", references="all", labels="partial"),
         lambda: in_node("backbone", feature_dim=0, dropout=0.0),
         lambda: in_node("backbone", dropout=0.5, views=5),
+        lambda: config(select="im"),
+        lambda: in_node("tgt", corruption="jpeg", severity=1, rotation=-720.0, label_shift=1e-9, fraction=1.0),
+        lambda: in_node("tgt", corruption="contrast", severity=5, fraction=1e-9),
     ],
 )
 def test_values_at_the_edge_are_allowed(given):
@@ -270,6 +283,16 @@ def test_what_is_typed_goes_before_every_recipe():
 @pytest.mark.usefixtures("plugins")
 def test_a_method_at_its_defaults():
     assert default_method("p_method") == {"name": "p_method", "rate": 1.0, "depth": 3}
+
+
+@pytest.mark.usefixtures("plugins")
+def test_without_the_method_every_method_is_given_the_same():
+    given = [config(method, "p_source", "p_target", "p_backbone") for method in ("p_method", "dann", "tent")]
+    first, *others = (resolve(each, with_method=False) for each in given)
+    assert first.train == Train(11, 22, "sgd", 0.33, "cosine", 0.34, "fp32")  # 0.44 is the method's own
+    assert all((other.train, other.backbone) == (first.train, first.backbone) for other in others)
+    typed = resolve(replace(given[0], train=Train(weight_decay=0.9)), with_method=False)
+    assert typed.train.weight_decay == 0.9
 
 
 @pytest.mark.usefixtures("plugins")

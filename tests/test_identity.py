@@ -1,5 +1,6 @@
 """What changes the hash of a run, and what does not."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 import test_registry
+import test_selection
 import torch
 
 from dafw import frozen, identity, registry
 from dafw.backbones.convnet import ConvNet
-from dafw.config import Config, Train, WandB
+from dafw.config import Config, Evaluate, Train, WandB
 from dafw.conformance import made_pair
 from dafw.domain import Table
 from dafw.identity import hash_of, source_hash
@@ -28,7 +30,10 @@ def config(**changed: Any) -> Config:
     base = Config(
         method={"name": "dann", "weight": 1.0, "hidden": 16},
         src={"name": "synth", "root": None, "download": True, "validation": 0.1},
-        tgt={"name": "digits", "root": None, "download": True, "validation": 0.1, "labels_per_class": None},
+        tgt={
+            **{"name": "digits", "root": None, "download": True, "validation": 0.1},
+            **{"transductive": False, "labels_per_class": None},
+        },
         backbone={"name": "convnet", "frozen": False, "views": 1, "feature_dim": 16, "dropout": 0.0, "width": 4},
         init="random",
         image_size=16,
@@ -141,9 +146,11 @@ def test_the_runs_it_starts_from_and_a_frozen_networks_weights_count():
     network = ConvNet(1, 2)
     before = hashed(network=network)
     assert before != hashed()
+    other = copy.deepcopy(network)  # a frozen network does not change, and is looked at once
     with torch.no_grad():
-        network.layers[0].weight[0, 0, 0, 0] += 1e-6
-    assert hashed(network=network) != before
+        other.layers[0].weight[0, 0, 0, 0] += 1e-6
+    assert hashed(network=other) != before
+    assert hashed(network=copy.deepcopy(network)) == before
     assert frozen.fingerprint(network)
 
 
@@ -182,6 +189,98 @@ def test_the_version_of_torch_and_the_kind_of_device_count(monkeypatch):
     assert hashed(pair=pair) != before
     monkeypatch.setattr(torch, "__version__", "0.0.0")
     assert hashed() != before
+
+
+# ---- what must be equal to be compared
+
+
+def compared(given: Config | None = None, pair: Pair | None = None, seed: int = 0) -> dict[str, Any]:
+    return identity.comparable(given or config(), pair or made_pair(Setting.UNSUPERVISED, seed))
+
+
+COMPARABLE: dict[str, tuple[Callable[[], Config], set[str]]] = {
+    "seed": (lambda: config(seed=1), set()),
+    "method": (lambda: config(method={"name": "tent"}), set()),
+    "hyper-parameter": (lambda: in_node("method", weight=0.5), set()),
+    "rate": (lambda: config(train=replace(config().train, lr=0.1, optimizer="adamw", schedule="cosine")), set()),
+    "references": (lambda: config(references="false"), set()),
+    "out": (lambda: config(out="/elsewhere"), set()),
+    "root": (lambda: in_node("src", root="/a"), set()),
+    "path of weights": (lambda: in_node("backbone", path="/a.pth"), set()),
+    "steps": (lambda: config(train=replace(config().train, steps=9)), {"budget"}),
+    "batch": (lambda: config(train=replace(config().train, batch_size=9)), {"budget"}),
+    "precision": (lambda: config(train=replace(config().train, precision="bf16")), {"budget"}),
+    "network": (lambda: in_node("backbone", name="published"), {"backbone"}),
+    "width": (lambda: in_node("backbone", width=8), {"backbone"}),
+    "bottleneck": (lambda: in_node("backbone", feature_dim=8), {"backbone"}),
+    "frozen": (lambda: in_node("backbone", frozen=True), {"backbone"}),
+    "split seed": (lambda: config(split_seed=1), {"split"}),
+    "source validation": (lambda: in_node("src", validation=0.2), {"split"}),
+    "target validation": (lambda: in_node("tgt", validation=0.2), {"split"}),
+    "transductive": (lambda: in_node("tgt", transductive=True), {"transductive"}),
+    "shots": (lambda: in_node("tgt", labels_per_class=3), {"labels per class"}),
+    "init": (lambda: config(init="simclr"), {"init"}),
+    "label space": (lambda: config(labels="partial"), {"classes"}),
+    "selection": (lambda: config(select="im"), {"evaluation"}),
+    "evaluation points": (lambda: config(eval=Evaluate(every=3)), {"evaluation"}),
+}
+
+
+@pytest.mark.parametrize("name", COMPARABLE)
+def test_what_makes_two_runs_incomparable_is_named(name):
+    make, differ = COMPARABLE[name]
+    one, other = compared(), compared(make())
+    assert one.keys() == other.keys()
+    assert {key for key in one if one[key] != other[key]} == differ
+    assert (hash_of(one) != hash_of(other)) is bool(differ)
+
+
+def test_the_pair_its_data_and_its_size_must_be_equal():
+    one, pair = compared(), made_pair(Setting.UNSUPERVISED)
+    assert one["pair"] == "made → made2"
+    pair.target = replace(pair.target, name="made2-contrast5")  # as under stress
+    assert compared(pair=pair) == {**one, "pair": "made → made2-contrast5"}
+    pair = made_pair(Setting.UNSUPERVISED)
+    pair.fingerprints = {"src": ["a"], "tgt": "b"}
+    assert {key for key in one if compared(pair=pair)[key] != one[key]} == {"data"}
+    pair = made_pair(Setting.UNSUPERVISED)
+    pair.image_shape = (1, 20, 20)
+    assert compared(pair=pair) == {**one, "image size": 20}
+
+
+def test_a_recipe_of_the_methods_own_is_part_of_the_method():
+    """tent is published with batches of 200."""
+    untyped = Train()
+    one, other = (compared(config(train=untyped, method={"name": name})) for name in ("tent", "dann"))
+    assert one == other
+    assert one["budget"] == "500 steps of 64, fp32"
+
+
+# ---- plug-ins
+
+
+def test_the_plug_ins_of_a_run_are_known_by_what_they_are_used_for():
+    used = identity.plugin_hashes(config())
+    assert set(used) == {"method", "backbone", "src synth", "tgt"}
+    assert all(len(value) == 32 for value in used.values())
+    assert len(set(used.values())) == 4
+    several = identity.plugin_hashes(in_node("src", name="synth+digits"))
+    assert set(several) == {"method", "backbone", "src synth", "src digits", "tgt"}
+    assert several["src digits"] == several["tgt"]
+    by_validator = identity.plugin_hashes(config(select="im"))
+    assert by_validator == {**used, "select": identity.plugin_hash(registry.VALIDATORS.get("im"))}
+    assert identity.plugin_hashes(config(select="oracle")) == used
+
+
+def test_a_users_validator_is_known_by_its_file_where_it_selects(write):
+    def hashes(text: str) -> tuple[str, str]:
+        registry.load_plugin(write("mine.py", text))
+        return hashed(config(select="mine")), hashed()
+
+    text = test_selection.PLUGIN.format(better=True, only_named=False)
+    (first, unselected), (second, still) = hashes(text), hashes(text + "\n# another line\n")
+    assert first != second
+    assert unselected == still
 
 
 # ---- source files

@@ -1,4 +1,4 @@
-"""`python -m dafw.list methods|datasets|backbones`, and what `python -m dafw.run --help` names."""
+"""`python -m dafw.list methods|datasets|backbones|validators`, and what `python -m dafw.run --help` names."""
 
 import inspect
 import re
@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import test_selection
 import whole
 from whole import Told, command
 
 from dafw.config import dataset_names
 from dafw.list import about, main
-from dafw.registry import BACKBONES, DATASETS, METHODS, options
+from dafw.registry import BACKBONES, DATASETS, METHODS, VALIDATORS, options
 
 surroundings, type_here = whole.surroundings, whole.type_here  # fixtures
 
@@ -52,7 +53,10 @@ def test_every_method_is_listed_with_setting_paper_year_and_hyper_parameters(
         assert len(summary.split()) >= 3
         for option in options(method):
             default = "" if option.default is inspect.Parameter.empty else f" = {option.default}"
-            assert f"{option.name}: {option.type.__name__}{default}" in hyper_parameters
+            tuned = option.range
+            ends = f", tuned from {tuned.low:g} to {tuned.high:g}" if tuned else ""
+            scale = " (log)" if tuned and tuned.log else ""
+            assert f"{option.name}: {option.type.__name__}{default}{ends}{scale}" in hyper_parameters
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,34 @@ def test_every_backbone_is_listed_and_timm_is_named(rows: Callable[..., dict[str
     assert any("timm" in cell for cell in table["any timm name"])
 
 
+def test_every_validator_is_listed_with_its_direction_what_it_sees_and_when_it_is_run(
+    rows: Callable[..., dict[str, list[str]]],
+) -> None:
+    table = rows("validators")
+    assert table.pop("name")[1:] == ["better is", "sees", "run", "paper", "what it is"]
+    assert set(table) == set(VALIDATORS.names())
+    for name, (_, better, sees, run, paper, summary) in table.items():
+        validator = VALIDATORS.get(name)
+        assert better == ("higher" if validator.higher_is_better else "lower")
+        assert sees == " and ".join(f"{part} validation" for part in validator.sees)
+        assert run == (f"by select={name} only" if validator.only_named else "at every evaluation")
+        assert re.search(r"\b(19|20)\d\d\b", paper)
+        assert len(summary.split()) >= 3
+    assert table["entropy"][1:4] == ["lower", "target validation", "at every evaluation"]
+    assert table["reverse"][1:4] == ["higher", "source validation and target validation", "by select=reverse only"]
+
+
+def test_a_users_validator_is_listed_too(tmp_path: Path, rows: Callable[..., dict[str, list[str]]]) -> None:
+    (tmp_path / "mine.py").write_text(test_selection.PLUGIN.format(better=False, only_named=True))
+    assert rows("validators", str(tmp_path / "mine.py"))["mine"][1:] == [
+        "lower",
+        "target validation",
+        "by select=mine only",
+        "Nobody 2020",
+        "The first logit",
+    ]
+
+
 def test_a_plug_in_is_listed_too(tmp_path: Path, rows: Callable[..., dict[str, list[str]]]) -> None:
     text = Path(inspect.getsourcefile(METHODS.get("mcc")) or "").read_text()
     (tmp_path / "mine.py").write_text(text.replace("Range(1.0, 5.0)] = 2.5", "Range(1.0, 5.0)] = 7.5"))
@@ -96,7 +128,7 @@ def test_bad_words_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as end:
         main(["metods"])
     assert end.value.code == 2
-    assert "'methods', 'datasets', 'backbones'" in capsys.readouterr().err
+    assert "'methods', 'datasets', 'backbones', 'validators'" in capsys.readouterr().err
 
 
 def test_what_a_docstring_says() -> None:

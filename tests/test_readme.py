@@ -43,7 +43,7 @@ def test_every_run_in_the_readme_composes(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", commands("study"), ids=" ".join)
 def test_every_study_in_the_readme_composes(words: list[str]) -> None:
-    runs = [typed for *_, typed in study.runs_of(study.read(words[0]), words[1:])]
+    runs = [run.words for run in study.runs_of(study.read(words[0]), words[1:])]
     assert runs
     assert store.compose(runs[0]) != store.compose(runs[-1])
 

@@ -244,7 +244,8 @@ def test_a_frozen_network_is_asked_once_for_every_image(
 )
 def test_pictures_of_every_kind_of_run(keys: dict[str, Any], tmp_path: Path) -> None:
     record = dafw.measure(out=tmp_path / "runs", **{**TINY, **made_pair(tmp_path), "plots": True, **keys})
-    assert record.result["pictures"] == [f"plots/{name}.png" for name in ("confusion", "curves", "examples", "tsne")]
+    names = ["calibration", *(["changes"] if keys.get("references") else []), "confusion", "curves", "examples", "tsne"]
+    assert record.result["pictures"] == [f"plots/{name}.png" for name in names]
     for picture in record.result["pictures"]:
         with Image.open(record.folder / picture) as image:
             assert len(image.convert("RGB").getcolors(2**24) or []) > 10
@@ -262,7 +263,9 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert "Traceback" not in told.err
     rows = [line.split() for line in told.out.splitlines()]
     methods = [row[-6] for row in rows if len(row) >= 7 and re.fullmatch(r"[\d.]+", row[-1]) and "." in row[-5]]
-    assert methods == ["source_only", "adabn", "dann", "joint_supervised"]
+    assert methods == ["source_only", "adabn", "coral", "subspace_alignment", "dann", "joint_supervised"]
+    assert any(line.startswith("gain: ") for line in told.out.splitlines())
+    assert any(line.startswith("bound: at least ") for line in told.out.splitlines())
     assert any(line.startswith("verdict: ") for line in told.out.splitlines())
     assert any(line.startswith("recovered gap: ") for line in told.out.splitlines())
     (protocol,) = (line for line in told.out.splitlines() if line.startswith("protocol: "))

@@ -1,5 +1,7 @@
 """`python -m dafw.study NAME`: pairs x methods x seeds by one command."""
 
+import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import yaml
 from whole import TINY, made_npz, made_pair
 
 from dafw.store import compose, experiments_folder
-from dafw.study import COLUMNS, label, main, read, runs_of
+from dafw.study import label, main, methods_of, read, runs_of
 
 surroundings = whole.surroundings  # a fixture
 
@@ -27,53 +29,110 @@ def written(folder: Path, **parts: Any) -> str:
     return str(file)
 
 
-def cells(markdown: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
+def leaderboard(out: Path) -> list[dict[str, str]]:
+    """The rows of the study's leaderboard."""
+    with (out / "studies" / "small-leaderboard.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def test_a_study_is_a_table_of_every_pair_and_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_is_a_page_with_a_row_of_every_pair_and_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     study = written(tmp_path, pairs=[["synth", "digits"]])
     out = tmp_path / "runs"
-    assert main([study, f"out={out}"]) == 0
+    assert main([study, "--jobs", "1", f"out={out}"]) == 0
     told, err = capsys.readouterr()
     assert err == ""
     lines = told.splitlines()
     each = [line for line in lines if re.match(r"synth→digits \w+ seed \d: 0\.\d{3}", line)]
     assert [line.split(":")[0] for line in each] == [
-        f"synth→digits {method} seed {seed}" for seed in (0, 1) for method in ("source_only", "mcc")
+        f"synth→digits {method} seed {seed}" for method in ("source_only", "mcc") for seed in (0, 1)
     ]
-    table = cells((out / "studies" / "small.md").read_text())
-    assert table[0] == COLUMNS
-    assert table[1] == ["---"] * len(COLUMNS)
-    source_only, mcc = table[2:]
-    assert source_only[:2] == ["synth→digits", "source_only"]
-    assert mcc[:2] == ["synth→digits", "mcc"]
-    by_seed = {tuple(line.split(":")[0].split()[1::2]): line.split()[4] for line in each}
-    for row, method in ((source_only, "source_only"), (mcc, "mcc")):
-        accuracies = [100 * float(by_seed[method, seed]) for seed in ("0", "1")]
-        assert [float(value) for value in row[4].split()] == pytest.approx(accuracies, abs=0.06)
-        mean, spread = map(float, row[2].split(" ± "))
-        assert mean == pytest.approx(sum(accuracies) / 2, abs=0.11)
-        assert spread == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5, abs=0.11)
-        half = 12.706 * spread / 2**0.5  # Student's t at one degree of freedom
-        low, high = map(float, row[3].strip("[]").split(", "))
-        assert low == pytest.approx(mean - half, abs=1.1)
-        assert high == pytest.approx(mean + half, abs=1.1)
-    assert mcc[6] == "undecided"  # two seeds decide nothing
-    assert source_only[6] == "–"
-    assert float(mcc[5].split()[0]) == pytest.approx(
-        float(mcc[2].split()[0]) - float(source_only[2].split()[0]), abs=0.2
-    )
-    assert mcc[1] in told
-    assert f"table: {out / 'studies' / 'small.md'}" in lines[-1]
+    rows = {row["method"]: row for row in leaderboard(out)}
+    assert set(rows) == {"source_only", "mcc"}  # the references are runs of their own
+    by_seed = {tuple(line.split(":")[0].split()[1::2]): float(line.split()[4]) for line in each}
+    for method, row in rows.items():
+        accuracies = [by_seed[method, seed] for seed in ("0", "1")]
+        assert float(row["accuracy/mean"]) == pytest.approx(sum(accuracies) / 2, abs=6e-4)
+        half = 12.706 * abs(accuracies[0] - accuracies[1]) / 2  # Student's t at one degree of freedom
+        assert float(row["accuracy/high"]) - float(row["accuracy/mean"]) == pytest.approx(half, abs=0.015)
+    assert rows["mcc"]["versus_lower/verdict"] == "undecided"  # two seeds decide nothing
+    gain = float(rows["mcc"]["accuracy/mean"]) - float(rows["source_only"]["accuracy/mean"])
+    assert float(rows["mcc"]["versus_lower/difference/mean"]) == pytest.approx(gain, abs=2e-3)
+    page = out / "studies" / "small.html"
+    assert f"page and tables: {page}" in lines[-1]
+    assert "mcc" in page.read_text()
+    assert (out / "studies" / "small.md").exists()
+
+
+@pytest.mark.slow
+def test_runs_are_packed_onto_the_cores_with_the_same_results(tmp_path: Path) -> None:
+    study = written(tmp_path)
+    for jobs in ("1", "2"):
+        assert main([study, "--jobs", jobs, f"out={tmp_path / jobs}"]) == 0
+    alone, packed = leaderboard(tmp_path / "1"), leaderboard(tmp_path / "2")
+    assert [row["accuracy/mean"] for row in alone] == [row["accuracy/mean"] for row in packed]
+    assert main([study, "--jobs", "0"]) == 2
+
+
+def test_a_pair_may_have_keys_and_methods_of_its_own(tmp_path: Path) -> None:
+    pairs = [
+        ["synth", "digits"],
+        {"src": "synth", "tgt": "digits", "methods": ["dann"], "keys": {"train.steps": 7, "tgt.fraction": 0.5}},
+    ]
+    runs = runs_of(read(written(tmp_path, pairs=pairs)), [])
+    assert [(run.method, run.seed) for run in runs] == [
+        *(("source_only", 0), ("source_only", 1), ("mcc", 0), ("mcc", 1)),
+        *(("dann", 0), ("dann", 1)),
+    ]
+    config = compose(runs[-1].words)
+    assert (config.train.steps, config.tgt["fraction"]) == (7, 0.5)
+    assert compose(runs[0].words).train.steps == 3
+
+
+def test_tuning_runs_the_same_number_of_trials_and_the_choice_beside_the_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning = {"trials": 3, "validator": "source_loss", "seed": 0}
+    study = written(tmp_path, methods=["dann", "mcc"], tuning=tuning, keys={**KEYS, "references": "false"})
+    out = tmp_path / "runs"
+    assert main([study, "--jobs", "1", f"out={out}"]) == 0
+    told = capsys.readouterr().out
+    assert "tuning: 3 trials a method by source_loss, seed 0" in told
+    rows = leaderboard(out)
+    assert [(row["method"], bool(row["hyperparameters"])) for row in rows].count(("dann", False)) == 1
+    for method in ("dann", "mcc"):
+        tuned = [row for row in rows if row["method"] == method and row["hyperparameters"]]
+        assert len(tuned) == 1
+        assert tuned[0]["seeds"] == "2"
+        words = tuned[0]["hyperparameters"].split()
+        trials = [read_result(path) for path in out.glob(f"*/{method}/*/result.json")]
+        swept = [r for r in trials if r["seed"] == 0 and r["hyperparameters"]]
+        assert len(swept) == 3
+        best = min(swept, key=lambda r: r["validators"]["source_loss"])
+        assert sorted(best["hyperparameters"]) == sorted(words)
+
+
+@pytest.mark.parametrize("tuning", [{"trials": 3}, {"trials": 3, "validator": "imm", "seed": 0}])
+def test_a_tuning_that_is_none_is_one_line(
+    tuning: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([written(tmp_path, tuning=tuning)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "expected trials, validator and seed" in line or "did you mean im" in line
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
 
 
 def test_a_study_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = written(tmp_path)
-    assert main([study, f"out={tmp_path / 'runs'}", "references=false"]) == 0
+    assert main([study, "--jobs", "1", f"out={tmp_path / 'runs'}", "references=false"]) == 0
     assert "found again" not in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("checkpoint.pt")}
-    assert main([study, f"out={tmp_path / 'runs'}", "references=false"]) == 0
+    assert main([study, "--jobs", "1", f"out={tmp_path / 'runs'}", "references=false"]) == 0
     assert capsys.readouterr().out.count("found again") == len(before) == 4
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
@@ -83,26 +142,29 @@ def test_a_run_that_cannot_be_done_is_told_and_left_out(tmp_path: Path, capsys: 
     made_npz(tmp_path / "other.npz", ("x", "y"))
     bad = [good[0], {"name": "npz", "path": str(tmp_path / "other.npz")}]
     study = written(tmp_path, pairs=[bad, good], seeds=[0])
-    assert main([study, f"out={tmp_path / 'runs'}", "references=false"]) == 2
+    assert main([study, "--jobs", "1", f"out={tmp_path / 'runs'}", "references=false"]) == 2
     told, err = capsys.readouterr()
     lines = err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("error: dark→other source_only: dark and other share 0 classes")
     assert lines[1].startswith("error: dark→other mcc: ")
     assert "Traceback" not in told
-    table = cells((tmp_path / "runs" / "studies" / "small.md").read_text())
-    assert [row[:2] for row in table[2:]] == [["dark→bright", "source_only"], ["dark→bright", "mcc"]]
+    rows = leaderboard(tmp_path / "runs")
+    assert {(row["src"], row["tgt"], row["method"]) for row in rows} == {
+        ("dark", "bright", "source_only"),
+        ("dark", "bright", "mcc"),
+    }
 
 
 def test_a_run_that_fails_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = written(tmp_path, methods=["mcc"], seeds=[0], keys={**KEYS, "method.temperature": 0})
-    assert main([study, f"out={tmp_path / 'runs'}", "references=false"]) == 1
+    assert main([study, "--jobs", "1", f"out={tmp_path / 'runs'}", "references=false"]) == 1
     assert "error: dark→bright mcc: the loss 'class_confusion' became nan" in capsys.readouterr().err
 
 
 def test_a_wrong_key_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = written(tmp_path, methods=["mcc"], seeds=[0], keys={**KEYS, "train.step": 3})
-    assert main([study, f"out={tmp_path / 'runs'}"]) == 2
+    assert main([study, "--jobs", "1", f"out={tmp_path / 'runs'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert "train.steps" in line
@@ -110,9 +172,9 @@ def test_a_wrong_key_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_what_is_typed_goes_before_the_study(tmp_path: Path) -> None:
     study = read(written(tmp_path))
-    (*_, typed), *others = runs_of(study, ["train.steps=7", "seed=5"])
+    first, *others = runs_of(study, ["train.steps=7", "seed=5"])
     assert len(others) == 3
-    config = compose(typed)
+    config = compose(first.words)
     assert (config.train.steps, config.seed, config.train.batch_size) == (7, 5, 16)
 
 
@@ -148,11 +210,12 @@ STUDIES = sorted((experiments_folder() / "studies").glob("*.yaml"))
 def test_every_study_of_ours_can_be_composed(file: Path) -> None:
     study = read(file.stem)
     assert study["name"] == file.stem
-    typed = [run[-1] for run in runs_of(study, [])]
-    assert len(typed) == len(study["pairs"]) * len(study["methods"]) * len(study["seeds"])
-    first = typed[: len(study["pairs"]) * len(study["methods"])]  # a seed is enough
-    for words in {*map(tuple, first[: len(study["methods"])]), *map(tuple, first[:: len(study["methods"])])}:
-        assert compose(words).method["name"] in study["methods"]
+    runs = runs_of(study, [])
+    methods = [method for pair in study["pairs"] for method in methods_of(study, pair)]
+    assert len(runs) == len(methods) * len(study["seeds"])
+    one_of_each = {(run.src, run.tgt): run for run in runs} | {run.method: run for run in runs}
+    for run in one_of_each.values():
+        assert compose(run.words).method["name"] == run.method
     head = file.read_text().split("pairs:")[0]
     assert f"python -m dafw.study {file.stem}" in head  # its command, cost and expected figures
     assert "expected" in head.lower()
