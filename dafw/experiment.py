@@ -45,7 +45,11 @@ def run(config: Config, console: Console) -> Record:
     rows = [("method", record)]
     if config.references != "false":
         rows = reference_rows(config, record, console)
-    record.references = {role: other for role, other in rows if other is not record}
+    record.references = {
+        other.result["method"] if role in ("baseline", "beside") else role: other
+        for role, other in rows
+        if other is not record
+    }
     console.log_to(record.folder / "log.txt")
     if len(rows) > 1 or "references" not in record.result:  # found again without references: the old judgement stays
         record.result.update(judgement.judge(record, rows))
@@ -107,7 +111,9 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         console.log_to(folder / "log.txt")
         for line in [*recipes_of(raw), *pair.notes]:
             console.once(line)
-        described = describe(raw, config, pair, depends_on)
+        init_run = dependencies.init.hash if dependencies.init is not None else None
+        equal = comparable(raw, pair, network, init_run)
+        described = describe(raw, config, equal, pair.fingerprints, depends_on)
         try:
             return Job(config, pair, built, data, folder, described, dependencies, console, tracker).train()
         except BaseException as error:
@@ -120,10 +126,11 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
             raise
 
 
-def describe(raw: Config, config: Config, pair: Pair, depends_on: dict[str, Any]) -> dict[str, Any]:
+def describe(
+    raw: Config, config: Config, equal: dict[str, Any], fingerprints: dict[str, Any], depends_on: dict[str, Any]
+) -> dict[str, Any]:
     """The keys of result.json that say what a run is, how to repeat it and what it may be compared with."""
     choices, changed = words_of(raw)
-    equal = comparable(raw, pair)
     unset = resolve(replace(raw, train=Train()))  # a reference is given all of it, typed or not
     usual = {as_typed(f"train.{key}", value) for key, value in dataclasses.asdict(unset.train).items()}
     own = [word for word in changed if word.startswith(("method.", "train.")) and word not in usual]
@@ -136,7 +143,7 @@ def describe(raw: Config, config: Config, pair: Pair, depends_on: dict[str, Any]
         "comparable_hash": hash_of(equal),
         "identity": {
             **{key: depends_on[key] for key in ("dafw", "plugins", "torch")},
-            "data": pair.fingerprints,
+            "data": fingerprints,
         },
         "config_hash": hash_of(depends_on),
     }

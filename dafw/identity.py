@@ -68,13 +68,17 @@ def plugin_hashes(config: Config) -> dict[str, str]:
     return {use: plugin_hash(plugin) for use, plugin in used.items()}
 
 
-def comparable(raw: Config, pair: Pair) -> dict[str, Any]:
+def comparable(raw: Config, pair: Pair, network: nn.Module | None, init_run: str | None) -> dict[str, Any]:
     """What must be equal between two runs whose numbers are compared, by the words of a report.
 
     raw: the config as it was typed: what a method's own recipe changes of the optimiser is part of the method
+    init_run: the hash of the run that `init` names by its folder
     """
     config = resolve(raw, with_method=False)
     init = str(config.init)
+    start = init if init in INITS or init in METHODS else f"run {init_run}"
+    if init == "imagenet":
+        start = f"imagenet {weights_hash(config, network) or ''}".strip()
     body = {key: value for key, value in _without_places(config.backbone).items() if key != "name"}
     return {
         "pair": " → ".join(["+".join(d.name for d in pair.sources), pair.target.name]),
@@ -86,7 +90,7 @@ def comparable(raw: Config, pair: Pair) -> dict[str, Any]:
         "transductive": config.tgt["transductive"],
         "labels per class": config.tgt["labels_per_class"],
         "backbone": " ".join([config.backbone["name"], *(f"{key}={value}" for key, value in body.items())]),
-        "init": init if init in INITS or init in METHODS else "run",
+        "init": start,
         "budget": f"{config.train.steps} steps of {config.train.batch_size}, {config.train.precision}",
         "evaluation": f"select={config.select}, eval.every={config.eval.every}",
     }

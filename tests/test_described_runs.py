@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two made domains and the runs on them, shared by the tests."""
     folder = tmp_path_factory.mktemp("described")
-    made_pair(folder)
+    made_pair(folder, train=90)
     return folder
 
 
@@ -73,9 +73,18 @@ def test_what_must_be_equal_between_runs_that_are_compared(
     assert difference(tiny(keys), tiny(keys, **change)) == differ
 
 
+def test_a_recipe_of_the_methods_own_makes_no_other_budget(keys: dict[str, Any]) -> None:
+    """tent is published with batches of 200, the others are given 64."""
+    untyped = {"train.batch_size": None}
+    plain, stream = (tiny(keys, **untyped, method=method) for method in ("source_only", "tent"))
+    assert difference(plain, stream) == set()
+    assert plain.result["comparable"]["budget"] == "3 steps of 64, fp32"
+    assert stream.result["config"]["train"]["batch_size"] == 200
+
+
 def test_other_images_under_the_same_names_are_another_pair(keys: dict[str, Any], tmp_path: Path) -> None:
     plain = tiny(keys)
-    made_npz(tmp_path / "bright.npz", shift=61)
+    made_npz(tmp_path / "bright.npz", shift=61, train=90)
     other = tiny(keys, **{"tgt.path": tmp_path / "bright.npz"})
     assert difference(plain, other) == {"data"}
     identity = other.result["identity"]

@@ -194,8 +194,10 @@ def test_the_version_of_torch_and_the_kind_of_device_count(monkeypatch):
 # ---- what must be equal to be compared
 
 
-def compared(given: Config | None = None, pair: Pair | None = None, seed: int = 0) -> dict[str, Any]:
-    return identity.comparable(given or config(), pair or made_pair(Setting.UNSUPERVISED, seed))
+def compared(
+    given: Config | None = None, pair: Pair | None = None, seed: int = 0, init_run: str | None = None
+) -> dict[str, Any]:
+    return identity.comparable(given or config(), pair or made_pair(Setting.UNSUPERVISED, seed), None, init_run)
 
 
 COMPARABLE: dict[str, tuple[Callable[[], Config], set[str]]] = {
@@ -233,6 +235,17 @@ def test_what_makes_two_runs_incomparable_is_named(name):
     assert one.keys() == other.keys()
     assert {key for key in one if one[key] != other[key]} == differ
     assert (hash_of(one) != hash_of(other)) is bool(differ)
+
+
+def test_runs_that_start_from_other_runs_or_weights_are_not_compared(tmp_path):
+    first, second = (compared(config(init="/runs/one"), init_run=run) for run in ("a", "b"))
+    assert first["init"] == "run a"
+    assert first["init"] != second["init"]
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+    weights = [in_node("backbone", name="published", path=str(tmp_path / name)) for name in ("first", "second")]
+    one, other = (compared(replace(given, init="imagenet")) for given in weights)
+    assert {key for key in one if one[key] != other[key]} == {"init"}
 
 
 def test_the_pair_its_data_and_its_size_must_be_equal():
