@@ -70,7 +70,7 @@ def row_of(results: Sequence[Result], baseline: tuple[str, BySeed] | None, age_o
         total_seconds=float(np.mean([result["total_seconds"] for result in results])),
         selection=first["selection"],
         stale=once(reason for age in ages for reason in age.stale),
-        warnings=once(warning for result in results for warning in result.get("warnings") or ()),
+        warnings=warned([result.get("warnings") or [] for result in results]),
         folders=tuple(Path(result["folder"]) for result in results),
         notes=once(note for age in ages for note in age.notes),
     )
@@ -83,6 +83,17 @@ def words(result: Result) -> list[str]:
 
 def by_seed(results: Sequence[Result]) -> BySeed:
     return {result["seed"]: accuracy_of(result) for result in results}
+
+
+def warned(by_seed: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Each kind of warning once, with the numbers of the first seed that has it: the kind stands before the colon."""
+    found: dict[str, list[str]] = {}
+    for warnings in by_seed:
+        for warning in warnings:
+            kind, _, rest = warning.partition(": ")
+            found.setdefault(kind, []).append(rest)
+    seeds = len(by_seed)
+    return tuple(f"{kind} ({len(rests)} of {seeds} seeds): {rests[0]}" for kind, rests in found.items())
 
 
 def once(texts: Any) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from dafw.registry import VALIDATORS
 from dafw.report.gather import collect
-from dafw.report.rows import rank_correlation, selected_accuracies
+from dafw.report.rows import rank_correlation, selected_accuracies, warned
 from dafw.selection import ORACLE
 
 surroundings = whole.surroundings  # a fixture
@@ -120,3 +120,9 @@ def test_a_sweep_names_the_best_by_each_validator_and_by_the_oracle(tmp_path: Pa
     assert found[10.0, 1] == pytest.approx(0.61)
     assert found[1.0, 2] == 0.99  # the default is read from the config
     assert len(found) == 7
+
+
+def test_a_kind_of_warning_is_said_once_with_its_seeds() -> None:
+    said = warned([["near-collapse: 3 of 5", "bad calibration: .2"], [], ["near-collapse: 4 of 5"]])
+    assert said == ("near-collapse (2 of 3 seeds): 3 of 5", "bad calibration (1 of 3 seeds): .2")
+    assert warned([[], []]) == ()

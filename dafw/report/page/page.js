@@ -90,7 +90,7 @@ function draw(chart) {
     figure.layout.height += room;
     figure.layout.margin.b += room;
   }
-  Plotly.newPlot(drawing, figure.data, figure.layout, { responsive: true, displaylogo: false });
+  Plotly.newPlot(drawing, figure.data, figure.layout, { responsive: true, displayModeBar: false });
 }
 
 function repaint() {
