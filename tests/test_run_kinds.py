@@ -273,7 +273,8 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert "development pair" in protocol
     folder = tmp_path / told.folder
     result = json.loads((folder / "result.json").read_text())
-    assert result["pictures"] == [f"plots/{name}.png" for name in ("confusion", "curves", "examples", "tsne")]
+    names = ("calibration", "changes", "confusion", "curves", "examples", "tsne")
+    assert result["pictures"] == [f"plots/{name}.png" for name in names]
     for picture in result["pictures"]:
         with Image.open(folder / picture) as image:
             assert min(image.size) > 200

@@ -216,6 +216,6 @@ def test_every_study_of_ours_can_be_composed(file: Path) -> None:
     one_of_each = {(run.src, run.tgt): run for run in runs} | {run.method: run for run in runs}
     for run in one_of_each.values():
         assert compose(run.words).method["name"] == run.method
-    head = file.read_text().split("pairs:")[0]
+    head = file.read_text().split("\npairs:")[0]
     assert f"python -m dafw.study {file.stem}" in head  # its command, cost and expected figures
     assert "expected" in head.lower()
