@@ -23,8 +23,10 @@ from rich.markup import escape
 
 import dafw.record as records
 from dafw.conduct import Done, conduct, default_jobs
+from dafw.config import COMMON_OPTIONS
 from dafw.console import Console
 from dafw.errors import UsageError
+from dafw.job import name_of
 from dafw.record import Record
 from dafw.registry import VALIDATORS, nearest
 from dafw.report.gather import collect
@@ -93,9 +95,10 @@ def side(key: str, given: str | dict[str, Any]) -> list[str]:
 
 
 def label(given: str | dict[str, Any]) -> str:
+    """What the domain is called in folders."""
     if isinstance(given, str):
         return given
-    return Path(given["path"]).stem if "path" in given else str(given["name"])
+    return name_of({**{key: default for key, (_, default) in COMMON_OPTIONS["tgt"].items()}, **given})
 
 
 def measured(runs: Sequence[Wanted], jobs: int, terminal: Terminal) -> tuple[list[Record | None], int]:

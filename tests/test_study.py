@@ -201,6 +201,7 @@ def test_labels_of_a_pair() -> None:
     assert label("office31/amazon") == "office31/amazon"
     assert label({"name": "npz", "path": "/data/mnistm.npz"}) == "mnistm"
     assert label({"name": "digits", "validation": 0}) == "digits"
+    assert label({"name": "mnist", "corruption": "contrast", "severity": 2}) == "mnist-contrast2"
 
 
 STUDIES = sorted((experiments_folder() / "studies").glob("*.yaml"))
