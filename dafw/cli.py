@@ -22,6 +22,7 @@ from dafw.config import Config, dataset_names, flat
 from dafw.console import Console
 from dafw.errors import TrainingError, UsageError
 from dafw.registry import BACKBONES, METHODS
+from dafw.selection import rules
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 HELP = """\
 usage: python -m dafw.run [key=value ...]         one run: python -m dafw.run method=dann src=cifar10 tgt=stl10
        python -m dafw.run -m seed=0,1,2 key=a,b   a sweep over all combinations
-       python -m dafw.list methods|datasets|backbones   what each is, its paper and its options
+       python -m dafw.list methods|datasets|backbones|validators   what each is, its paper and its options
+       python -m dafw.study NAME                  pairs x methods x seeds:  {studies}
+       python -m dafw.report runs/                all runs on one page: intervals, verdicts, selection, sweeps
 
   method=    {methods}
   src= tgt=  {datasets}
   backbone=  {backbones}, or any name timm knows
   +experiment=  {experiments}
+  select=    {rules}
 
 Keys and their values here (null: the recipe of the method, the data sets or the backbone decides):
 {keys}
@@ -78,6 +82,8 @@ def help_text(config: Config) -> str:
         datasets=" ".join(dataset_names()),
         backbones=", ".join(BACKBONES.names()),
         experiments=" ".join(sorted(f.stem for f in store.experiments_folder().glob("recipes/*.yaml"))),
+        studies=" ".join(sorted(f.stem for f in store.experiments_folder().glob("studies/*.yaml"))),
+        rules=" ".join(rules()),
         keys="\n".join(key for key in keys if ".name=" not in key or "wandb" in key),
     )
 
