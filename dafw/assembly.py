@@ -196,6 +196,8 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     shape = common_shape(config, sources, target)
     config = replace(config, image_size=shape[1])
     notes: list[str] = []
+    if fingerprints["tgt"] in fingerprints["src"]:
+        notes.append(f"{target.name}: source and target are the same data, apart from what is done to the target")
     sources = [reconciled(s, shape, notes) for s in sources]
     target = under_stress(reconciled(target, shape, notes), config, notes)
     network = None

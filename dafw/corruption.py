@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 T = TypeVar("T")
@@ -138,6 +137,8 @@ def _smoothed_disk(radius: float, smoothing: float) -> np.ndarray[Any, Any]:
     disk = (line**2 + line[:, None] ** 2 <= radius**2).astype(np.float64)
     weights = np.exp(-((np.arange(taps) - taps // 2) ** 2) / (2 * smoothing**2))
     weights /= weights.sum()
+    from scipy import ndimage  # slow to import, and seldom asked for
+
     once = ndimage.convolve1d(disk / disk.sum(), weights, axis=0, mode="mirror")
     smoothed: np.ndarray[Any, Any] = ndimage.convolve1d(once, weights, axis=1, mode="mirror")
     return smoothed
@@ -209,6 +210,8 @@ def _affine_maps(height: int, width: int, jitter: Tensor) -> Tensor:
 
 def _smoothing(length: int, sigma: float) -> Tensor:
     """The matrix (length, length) of a Gaussian filter along one axis, cut at three sigma, past the edges a mirror."""
+    from scipy import ndimage  # as above
+
     return torch.from_numpy(ndimage.gaussian_filter(np.eye(length), (sigma, 0), mode="reflect", truncate=3))
 
 

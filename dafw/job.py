@@ -45,7 +45,15 @@ class Dependencies:
 
     @property
     def seconds(self) -> float:
-        return sum(r.result["total_seconds"] for r in {r.folder: r for r in (self.init, self.start) if r}.values())
+        """Of every run that this one could not be without, once: the start of a frozen network has its init too."""
+        found: dict[Path, Record] = {}
+        left = [r for r in (self.init, self.start) if r is not None]
+        while left:
+            record = left.pop()
+            if record.folder not in found:
+                found[record.folder] = record
+                left += [r for path in record.result["depends_on"] if (r := records.read(Path(path))) is not None]
+        return sum(float(record.result["seconds"]) for record in found.values())
 
 
 def described_run(config: Config, pair: Pair) -> dict[str, Any]:

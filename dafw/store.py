@@ -70,7 +70,7 @@ def fill_store(overrides: Sequence[str]) -> None:
     for name in several:
         parts = name.split("+")
         common = OmegaConf.structured(node("src", name, []))
-        nodes = {part: OmegaConf.structured(node("src", part, options(dataset(part)))) for part in parts}
+        nodes = {part: _one_of_several(part) for part in parts}
         _store("src", name, OmegaConf.create({**{key: common._get_node(key) for key in common}, **nodes}))
         _store_declared_backbone(name, dataset(parts[0]))
     for name in {*BACKBONES.names(), *networks}:
@@ -81,6 +81,12 @@ def fill_store(overrides: Sequence[str]) -> None:
             group="experiment", name=file.stem, node=yaml.safe_load(file.read_text()), package="_global_"
         )
     ConfigStore.instance().store(name="dafw", node=Schema)
+
+
+def _one_of_several(name: str) -> DictConfig:
+    """The node of one of several sources; how much is set aside for validation is said of all of them."""
+    whole = OmegaConf.structured(node("src", name, options(dataset(name))))
+    return OmegaConf.create({key: whole._get_node(key) for key in whole if key != "validation"})
 
 
 _filled: set[tuple[str, str]] = set()  # what the store holds; it is one for the process

@@ -259,14 +259,16 @@ def test_several_sources_have_a_node_each(plugins):
         "root": None,
         "download": True,
         "validation": 0.2,
-        "p_source": {"name": "p_source", "root": None, "download": True, "validation": 0.1, "k": 5},
-        "digits": {"name": "digits", "root": "/d", "download": True, "validation": 0.1},
+        "p_source": {"name": "p_source", "root": None, "download": True, "k": 5},
+        "digits": {"name": "digits", "root": "/d", "download": True},
     }
     assert config.backbone["name"] == "p_backbone"  # the first source's
 
 
 def test_the_options_of_several_sources_are_typed_too(plugins):
-    assert "src.digits.validation" in line_of("src=synth+digits", "tgt=usps", "src.digits.validation=abc")
+    assert "src.digits.download" in line_of("src=synth+digits", "tgt=usps", "src.digits.download=abc")
+    refused = line_of("src=synth+digits", "tgt=usps", "src.digits.validation=0.2")  # it is said of all of them
+    assert refused.startswith("unknown key src.digits.validation; did you mean src.validation")
     assert "src.p_source.k" in line_of(plugins, "src=p_source+digits", "src.p_source.k=1.5")
 
 

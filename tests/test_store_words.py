@@ -68,7 +68,7 @@ def test_the_words_of_a_config_compose_it(typed: list[str], changed: list[str] |
     ("typed", "choices"),
     [
         ("method=finetune tgt.labels_per_class=3 init=simclr", ["method=finetune", "src=synth", "tgt=digits"]),
-        ("src=mnist+usps src.mnist.root=/x src.usps.validation=0.3", ["method=dann", "src=mnist+usps", "tgt=digits"]),
+        ("src=mnist+usps src.mnist.root=/x src.usps.download=false", ["method=dann", "src=mnist+usps", "tgt=digits"]),
         (
             "src=office31/amazon+office31/dslr tgt=office31/webcam src.validation=0.2",
             ["method=dann", "src=office31/amazon+office31/dslr", "tgt=office31/webcam"],

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dafw.config import flat
+from dafw.identity import hash_of
 from dafw.job import DEVELOPMENT_PAIRS
+from dafw.judgement import judge
+from dafw.record import Record
 from dafw.registry import VALIDATORS
 from dafw.report.leaderboard import Across, Comparison, Group, Row, Sweep, ValidatorScore
 from dafw.report.rows import CHEAP, BySeed, Result, accuracy_of, by_seed, comparison, once, row_of, words
 from dafw.report.stale import Age
 from dafw.selection import chosen, score_of
 from dafw.setting import RULES, Setting
-from dafw.statistics import across_pairs, holm, in_common, paired_difference
+from dafw.statistics import DECIMALS, across_pairs, holm, in_common, paired_difference
 
 RULES_BY_NAME = {setting.value: rule for setting, rule in RULES.items()}
 OLD = "too old to compare: these runs do not say what they may be compared with; run them again"
@@ -55,7 +60,7 @@ def grouped(
     results: finished runs with a target accuracy, the newest first
     """
     by_key: dict[str, list[Result]] = {}
-    for result in results:
+    for result in map(compared, results):
         by_key.setdefault(result.get("comparable_hash") or f"old {result['src']} {result['tgt']}", []).append(result)
     groups, sweeps, superseded = [], [], []
     for key, members in by_key.items():
@@ -70,23 +75,60 @@ def grouped(
     return with_differences(groups), tuple(sweeps), superseded
 
 
+def compared(result: Result) -> Result:
+    """The run with all that it may be compared by: a method of transfer that was given every target label says so, and
+    one whose recipe has a budget of its own says that one. A stream is as long as the target test, whatever the words.
+    """
+    comparable = result.get("comparable")
+    if not comparable or result["setting"] == Setting.TEST_TIME.value:
+        return result
+    told = dict(comparable)
+    if result["setting"] == Setting.TRANSFER.value and told.get("labels per class") is None:
+        told["labels per class"] = "all"
+    train = result["config"]["train"]
+    told["budget"] = f"{train['steps']} steps of {train['batch_size']}, {train['precision']}"
+    return result if told == comparable else {**result, "comparable": told, "comparable_hash": hash_of(told)}
+
+
 def with_references(results: Sequence[Result]) -> list[Result]:
-    """A run that only ever was the reference of others names none itself: it has those of the others, by seed."""
-    known = {
-        (role, reference["method"], result["seed"]): reference
-        for result in results
-        for role, reference in (result.get("references") or {}).items()
-        if reference
-    }
+    """A run that only ever was the reference of others names none itself: it has those of the others, by seed.
+
+    results: the newest first, whose references go first. Where it is one of a single seed it is judged here as a run
+    judges itself.
+    """
+    known: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for result in results:
+        for role, reference in (result.get("references") or {}).items():
+            if reference:
+                known.setdefault((role, reference["method"], result["seed"]), reference)
+    runs: dict[tuple[str, int], Result] = {}
+    for result in results:
+        if not words(result):
+            runs.setdefault((result["method"], result["seed"]), result)
+    seeds = Counter(method for method, _ in runs)
     filled = []
     for result in results:
         rule = RULES_BY_NAME.get(result["setting"])
         if "references" not in result and rule is not None:
-            wanted = {"lower": rule.lower, "upper": rule.upper}
-            found = {k: known.get((k, r.method, result["seed"])) for k, r in wanted.items() if r is not None}
+            wanted = {k: r for k, r in (("lower", rule.lower), ("upper", rule.upper)) if r is not None}
+            own = result["method"]
+            found = {k: known.get((k, r.method, result["seed"])) for k, r in wanted.items() if r.method != own}
             result = {**result, "references": found}
+            if seeds[own] == 1:
+                others = {k: runs.get((r["method"], result["seed"])) for k, r in found.items() if r}
+                result |= judged(result, {k: other for k, other in others.items() if other is not None})
         filled.append(result)
     return filled
+
+
+def judged(result: Result, references: Mapping[str, Result]) -> dict[str, Any]:
+    """One run's verdict and recovered gap by the predictions of its references, which lie beside it; {} without."""
+    record, *others = (Record(Path(run["folder"]), dict(run)) for run in (result, *references.values()))
+    try:
+        found = judge(record, list(zip(references, others, strict=True)))
+    except (OSError, ValueError):  # without predictions, or of other test examples
+        return {}
+    return {key: found[key] for key in ("versus_lower", "recovered_gap", "recovered_gap_reason")}
 
 
 def newest_by_row(results: Sequence[Result]) -> tuple[list[list[Result]], list[dict[str, str]]]:
@@ -94,7 +136,8 @@ def newest_by_row(results: Sequence[Result]) -> tuple[list[list[Result]], list[d
     rows: dict[tuple[str, ...], dict[int, Result]] = {}
     superseded = []
     for result in results:
-        kept = rows.setdefault((result["method"], *words(result)), {}).setdefault(result["seed"], result)
+        batch = str(result["config"]["train"]["batch_size"])  # of a stream, where it is no budget and no word
+        kept = rows.setdefault((result["method"], batch, *words(result)), {}).setdefault(result["seed"], result)
         if kept is not result:
             reason = f"a newer run of the same words and seed: {kept['folder']}"
             superseded.append({"folder": str(result["folder"]), "status": "superseded", "reason": reason})
@@ -115,7 +158,7 @@ def group_of(key: str, runs: Sequence[Sequence[Result]], age_of: Callable[[Resul
         tgt=first["tgt"],
         comparable=comparable,
         differs="" if comparable else OLD,
-        development=(first["src"], first["tgt"]) in DEVELOPMENT_PAIRS,
+        development=is_development(first),
         rows=tuple(rows),
         between=between(rows) if comparable else (),
         baseline=""
@@ -123,6 +166,12 @@ def group_of(key: str, runs: Sequence[Sequence[Result]], age_of: Callable[[Resul
         else f"{baseline[0]}, the best of the cheap baselines by mean test accuracy here, which favours the baseline",
         validators=validator_scores(adapting(rows)) if comparable else (),
     )
+
+
+def is_development(result: Result) -> bool:
+    """Of a stressed target too: the run says so itself, and an old one by its names."""
+    told = str((result.get("protocol") or {}).get("pair", ""))
+    return told.startswith("a development pair") or (result["src"], result["tgt"]) in DEVELOPMENT_PAIRS
 
 
 def best_baseline(results: Sequence[Result]) -> tuple[str, BySeed] | None:
@@ -188,14 +237,19 @@ def between(rows: Sequence[Row]) -> tuple[Comparison, ...]:
 
 
 def validator_scores(rows: Sequence[Row]) -> tuple[ValidatorScore, ...]:
-    """Each validator's mean regret and rank correlation over these rows, least regret first."""
+    """Each validator's mean regret and rank correlation over these rows, least regret first; of equal ones the highest
+    correlation."""
     scores = []
     for name in once(name for row in rows for name in row.regrets):
         regrets = [row.regrets[name] for row in rows if name in row.regrets]
         known = [c for c in (row.correlations.get(name) for row in rows) if c is not None]
         correlation = float(np.mean(known)) if known else None
         scores.append(ValidatorScore(name, len(regrets), float(np.mean(regrets)), correlation))
-    return tuple(sorted(scores, key=lambda score: (score.regret, score.name)))
+
+    def rank(score: ValidatorScore) -> tuple[float, float, str]:
+        return (round(score.regret, DECIMALS), -round(score.correlation or 0.0, DECIMALS), score.name)
+
+    return tuple(sorted(scores, key=rank))
 
 
 # ---- across pairs

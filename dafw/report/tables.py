@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dafw.console import MISSING, p_value
-from dafw.report.groups import said
+from dafw.report.groups import representatives, said
 from dafw.report.leaderboard import Board, Comparison, Estimate, Group, Row, Sweep
 
 ORACLE_MARK = "\N{DAGGER}"
@@ -56,8 +56,12 @@ def table(board: Board, group: Group) -> Table:
 
 
 def best_line(rows: Sequence[Row]) -> int | None:
-    """The highest mean among methods that neither bound the scale nor were selected by target labels."""
-    able = [place for place, row in enumerate(rows) if row.is_honest and not row.is_reference]
+    """The highest mean among methods that neither bound the scale nor were selected by target labels.
+
+    One row speaks for a method: the best of its hyper-parameters by test accuracy would be an oracle's.
+    """
+    speaking = representatives(rows)
+    able = [place for place, row in enumerate(rows) if row is speaking.get(row.method) and not row.is_reference]
     return max(able, key=lambda place: rows[place].accuracy.mean, default=None)
 
 
@@ -160,9 +164,11 @@ def sweeps(board: Board) -> Table:
 
 
 def _sweep_lines(group: Group, sweep: Sweep) -> Iterable[tuple[str, ...]]:
+    pair = f"{group.src} → {group.tgt}" + (f" ({group.differs})" if group.differs else "")
+    by_labels = any(row.method == sweep.method and not row.is_honest for row in group.rows)  # each run's checkpoint
     for rule, best in sweep.best.items():
-        shown = f"{rule} {ORACLE_MARK}" if rule == "oracle" else rule
-        pair, chosen = f"{group.src} → {group.tgt}", best["words"] or "the defaults"
+        shown = f"{rule} {ORACLE_MARK}" if rule == "oracle" or by_labels else rule
+        chosen = best["words"] or "the defaults"
         yield pair, sweep.method, str(best["trials"]), shown, chosen, f"{100 * best['accuracy']:.1f}"
 
 

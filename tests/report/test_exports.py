@@ -16,6 +16,7 @@ from reported import HOSTILE, made_run, made_runs
 from dafw.report import exports, tables
 from dafw.report.gather import collect
 from dafw.report.leaderboard import Board
+from dafw.report.page import charts
 
 surroundings = whole.surroundings  # a fixture
 
@@ -148,3 +149,22 @@ def test_the_wandb_table_has_the_lines_of_the_csv(board: Board) -> None:
     for place, column in enumerate(table.columns):  # a column of one type
         kinds = {type(row[place]) for row in table.data if row[place] is not None}
         assert len(kinds) <= 1, column
+
+
+def test_a_sweep_of_runs_that_an_oracle_selected_is_marked_and_stands_apart(tmp_path: Path) -> None:
+    for select in ("last", "oracle"):
+        for weight in (0.3, 1.0):
+            made_run(tmp_path, keys={"select": select, "method.weight": weight})
+    lines = tables.sweeps(collect(tmp_path)).lines
+    honest = [line for line in lines if "select=last, eval.every=None against" in line[0]]
+    marked = [line for line in lines if "select=oracle, eval.every=None against" in line[0]]
+    assert len(honest) == len(marked) == len(lines) / 2
+    assert [tables.ORACLE_MARK in line[3] for line in honest] == [line[3].startswith("oracle") for line in honest]
+    assert all(tables.ORACLE_MARK in line[3] for line in marked)
+
+
+def test_a_figure_marks_an_oracle(tmp_path: Path) -> None:
+    made_run(tmp_path, keys={"select": "oracle"})
+    (group,) = collect(tmp_path).groups
+    figure = charts.accuracy_against_seconds(group, charts.colours_of(["dann"]))
+    assert figure.data[0].name == f"dann {tables.ORACLE_MARK}"

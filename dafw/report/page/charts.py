@@ -13,6 +13,7 @@ from plotly.colors import qualitative
 
 from dafw.report.leaderboard import Group, Row, Sweep
 from dafw.report.page import wording
+from dafw.report.tables import ORACLE_MARK
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star")
 LONGEST = 48  # characters of a label
@@ -48,7 +49,8 @@ def accuracy_against_seconds(group: Group, colours: Colours) -> go.Figure:
 
 
 def _cost_trace(row: Row, colours: Colours) -> go.Scatter:
-    name = plain(" ".join([row.method, row.hyperparameters]).strip())
+    mark = "" if row.is_honest else ORACLE_MARK
+    name = plain(" ".join(filter(None, [row.method, mark, row.hyperparameters])))
     colour, symbol = colours[row.method]
     low, high = row.accuracy.low, row.accuracy.high
     bars: dict[str, Any] | None = None
