@@ -73,12 +73,17 @@ def cheap_validators() -> list[str]:
 
 
 def validate(seen: Evidence, names: list[str]) -> Mapping[str, float]:
-    """The value of each validator that has all it sees. Raises UsageError where one returns no number."""
+    """The value of each validator that has all it sees. Raises UsageError where one fails or returns no float."""
     values = {}
     for name in names:
         validator = VALIDATORS.get(name)
         if all(map(seen.has, validator.sees)):
-            value = validator(seen)
+            try:
+                value = validator(seen)
+            except Exception as error:  # a stranger's code may fail in any way; it is named, never ignored
+                raise UsageError(
+                    f"the validator {name!r} fails: {type(error).__name__}: {error}; mend it, or leave its plug-in out"
+                ) from error
             if isinstance(value, Tensor) or not isinstance(value, float):
                 raise UsageError(f"the validator {name!r} returned {value!r}; expected a float, as in float(score)")
             if math.isfinite(value):  # a score that does not exist is left out

@@ -17,7 +17,7 @@ import dafw
 from dafw import frozen
 from dafw.config import Config, backbone, dataset, resolve
 from dafw.pair import Pair
-from dafw.registry import METHODS, VALIDATORS
+from dafw.registry import METHODS, VALIDATORS, source_file
 
 VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
 PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
@@ -63,8 +63,9 @@ def plugin_hashes(config: Config) -> dict[str, str]:
     used = {"method": METHODS.get(config.method["name"]), "backbone": backbone(config.backbone["name"])}
     used |= {f"src {name}": dataset(name) for name in config.src["name"].split("+")}
     used["tgt"] = dataset(config.tgt["name"])
-    if config.select in VALIDATORS:
-        used["select"] = VALIDATORS.get(config.select)
+    own = {name: VALIDATORS.get(name) for name in VALIDATORS.names()}  # those of dafw are in its own hash
+    root = Path(inspect.getfile(dafw)).parent
+    used |= {f"validator {name}": v for name, v in own.items() if root not in source_file(v).parents}
     return {use: plugin_hash(plugin) for use, plugin in used.items()}
 
 
@@ -80,6 +81,7 @@ def comparable(raw: Config, pair: Pair, network: nn.Module | None, init_run: str
     if init == "imagenet":
         start = f"imagenet {weights_hash(config, network) or ''}".strip()
     body = {key: value for key, value in _without_places(config.backbone).items() if key != "name"}
+    every = "five times a run" if config.eval.every is None else f"every {config.eval.every} steps"
     return {
         "pair": " → ".join(["+".join(d.name for d in pair.sources), pair.target.name]),
         "data": hash_of(pair.fingerprints),
@@ -92,7 +94,7 @@ def comparable(raw: Config, pair: Pair, network: nn.Module | None, init_run: str
         "backbone": " ".join([config.backbone["name"], *(f"{key}={value}" for key, value in body.items())]),
         "init": start,
         "budget": f"{config.train.steps} steps of {config.train.batch_size}, {config.train.precision}",
-        "evaluation": f"select={config.select}, eval.every={config.eval.every}",
+        "evaluation": f"select={config.select}, {every}",
     }
 
 

@@ -15,6 +15,8 @@ from dafw.config import dataset_names
 from dafw.errors import UsageError
 from dafw.registry import BACKBONES, DATASETS, METHODS, VALIDATORS, Option, about, load_plugin, options
 
+KINDS = ("methods", "datasets", "backbones", "validators")
+
 
 def described(option: Option) -> str:
     """weight: float = 1.0"""
@@ -67,10 +69,12 @@ def validator_row(name: str) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dafw.list", description=__doc__)
-    parser.add_argument("kind", choices=("methods", "datasets", "backbones", "validators"))
+    parser.add_argument("kind", nargs="?", help=", ".join(KINDS[:-1]) + f" or {KINDS[-1]}")
     parser.add_argument("plugins", nargs="*", help="files with plug-ins of your own")
     parsed = parser.parse_args(arguments)
     try:
+        if parsed.kind not in KINDS:
+            raise UsageError(f"{parsed.kind or 'nothing'} cannot be listed; expected one of {', '.join(KINDS)}")
         for file in parsed.plugins:
             load_plugin(file)
         columns, rows = rows_of(parsed.kind)

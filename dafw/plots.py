@@ -89,7 +89,7 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], oracle: bool = False) ->
     for number, name in enumerate(n for n in names if n.startswith("loss/")):
         _curve(left, metrics, name, name.removeprefix("loss/"), PALETTE[number % len(PALETTE)])
     others = iter(PALETTE[4:])
-    for name in (n for n in names if n.endswith("accuracy")):
+    for name in (n for n in names if n.endswith("accuracy") and not n.startswith("validator/")):
         label, colour = CURVE_NAMES.get(name) or (name.replace("_", " "), next(others, "black"))
         if oracle:
             label = label.replace("oracle, chooses nothing", "oracle: it chose the checkpoint")

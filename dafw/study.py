@@ -14,8 +14,9 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from rich.console import Console as Terminal
@@ -26,6 +27,7 @@ from dafw.conduct import Done, conduct, default_jobs
 from dafw.config import COMMON_OPTIONS
 from dafw.console import Console
 from dafw.errors import UsageError
+from dafw.evidence import cheap_validators
 from dafw.job import name_of
 from dafw.record import Record
 from dafw.registry import VALIDATORS, nearest
@@ -33,6 +35,8 @@ from dafw.report.gather import collect
 from dafw.report.output import files_of, show, write
 from dafw.store import as_typed, compose, experiments_folder
 from dafw.tuning import best, trials
+
+OWN = {"src", "tgt", "method", "seed"}  # what a study varies: typed, they would make every run the same one
 
 
 class Wanted(NamedTuple):
@@ -52,16 +56,80 @@ def read(name: str) -> dict[str, Any]:
     path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
     if not path.is_file():
         raise UsageError(f"no study {name!r}; {nearest(name, [f.stem for f in folder.glob('*.yaml')])}")
-    study = yaml.safe_load(path.read_text())
-    lacking = {"pairs", "methods", "seeds"} - set(study)
-    if lacking:
-        raise UsageError(f"{path}: no {min(lacking)}; expected pairs, methods, seeds and, if any, keys and tuning")
-    tuning = study.get("tuning")
-    if tuning is not None and set(tuning) != {"trials", "validator", "seed"}:
-        raise UsageError(f"{path}: tuning has {', '.join(tuning)}; expected trials, validator and seed")
-    if tuning is not None:
-        VALIDATORS.get(tuning["validator"])
-    return {"name": path.stem, "keys": {}, "tuning": None, **study}
+    try:
+        study = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML ({' '.join(str(error).split())}); expected {PARTS}") from error
+    if not isinstance(study, dict):
+        raise UsageError(f"{path} holds {study!r}; expected {PARTS}")
+    check_keys(f"{path}", study, ("pairs", "methods", "seeds"), ("keys", "tuning"))
+    study = {"keys": {}, "tuning": None, **study}
+    check_list(path, "pairs", study["pairs"], (list, dict), "[[synth, digits]]")
+    check_list(path, "methods", study["methods"], (str,), "[dann, mcc]")
+    check_list(path, "seeds", study["seeds"], (int,), "[0, 1, 2]")
+    check_mapping(path, "keys", study["keys"])
+    for pair in study["pairs"]:
+        check_pair(path, pair)
+    if study["tuning"] is not None:
+        check_tuning(path, study["tuning"])
+    return {"name": path.stem, **study}
+
+
+PARTS = "pairs, methods, seeds and, if any, keys and tuning"
+
+
+def check_keys(where: str, given: dict[str, Any], needed: Sequence[str], others: Sequence[str]) -> None:
+    """A name that is misspelt would be a study of something else."""
+    for key in given:
+        if key not in (*needed, *others):
+            raise UsageError(f"{where}: unknown key {key!r}; {nearest(str(key), [*needed, *others])}")
+    for key in needed:
+        if key not in given:
+            raise UsageError(f"{where}: no {key}; expected {', '.join(needed)} and, if any, {' and '.join(others)}")
+
+
+def check_list(path: Path, name: str, given: Any, kinds: tuple[type, ...], example: str) -> None:
+    if not isinstance(given, list) or not given or not all(isinstance(item, kinds) for item in given):
+        raise UsageError(f"{path}: {name} is {given!r}; expected a list, as in {name}: {example}")
+    if any(item in given[:place] for place, item in enumerate(given)):
+        raise UsageError(f"{path}: {name} is {given!r}; expected each once, as in {name}: {example}")
+
+
+def check_mapping(path: Path, name: str, given: Any) -> None:
+    if not isinstance(given, dict):
+        raise UsageError(f"{path}: {name} is {given!r}; expected a mapping, as in {name}: {{plots: false}}")
+    for key in given:
+        if key in OWN:
+            raise UsageError(f"{path}: {name} has {key}; expected it as the study's pairs, methods or seeds")
+
+
+def check_pair(path: Path, pair: Any) -> None:
+    if isinstance(pair, dict):
+        check_keys(f"{path}: pair {pair!r}", pair, ("src", "tgt"), ("keys", "methods"))
+        check_mapping(path, "keys", pair.get("keys", {}))
+        check_list(path, "methods", pair.get("methods", ["dann"]), (str,), "[dann, mcc]")
+        sides = [pair["src"], pair["tgt"]]
+    else:
+        sides = pair
+    if len(sides) != 2 or not all(isinstance(s, str) or (isinstance(s, dict) and "name" in s) for s in sides):
+        raise UsageError(
+            f"{path}: pair {pair!r}; expected [source, target], each a name or a mapping with a name, as in "
+            "{src: mnist, tgt: {name: mnist, corruption: contrast}}"
+        )
+
+
+def check_tuning(path: Path, tuning: Any) -> None:
+    if not isinstance(tuning, dict) or set(tuning) != {"trials", "validator", "seed"}:
+        has = ", ".join(map(str, tuning)) if isinstance(tuning, (dict, list)) else tuning
+        raise UsageError(f"{path}: tuning has {has}; expected trials, validator and seed")
+    for key, least in (("trials", 1), ("seed", 0)):
+        if not isinstance(tuning[key], int) or tuning[key] < least:
+            raise UsageError(f"{path}: tuning has {key} {tuning[key]!r}; expected a whole number, at least {least}")
+    if VALIDATORS.get(str(tuning["validator"])).only_named:
+        raise UsageError(
+            f"{path}: tuning by {tuning['validator']}, which is computed only where select= names it; expected one of "
+            f"{', '.join(cheap_validators())}"
+        )
 
 
 def runs_of(study: dict[str, Any], words: Sequence[str]) -> list[Wanted]:
@@ -129,8 +197,10 @@ def told(run: Wanted, record: Record | None, reused: bool) -> str:
     return line + (" found again" if reused else "")
 
 
-def tuned_runs(study: dict[str, Any], words: Sequence[str], jobs: int, terminal: Terminal) -> tuple[list[Wanted], int]:
-    """The runs of every method at what its trials and the validator chose, and the worst exit code of the trials."""
+def tuned_runs(
+    study: dict[str, Any], words: Sequence[str], jobs: int, terminal: Terminal
+) -> tuple[list[Wanted], list[Record | None], int]:
+    """The runs of every method at what its trials and the validator chose; the trials, and their worst exit code."""
     tuning = study["tuning"]
     count, seed = tuning["trials"], tuning["seed"]
     places = [(pair, method) for pair in study["pairs"] for method in methods_of(study, pair)]
@@ -150,7 +220,30 @@ def tuned_runs(study: dict[str, Any], words: Sequence[str], jobs: int, terminal:
         if place is None:
             raise UsageError(f"no trial of {method} has a value of {tuning['validator']}; expected another validator")
         chosen += [wanted(study, pair, method, s, words, drawn[method][place]) for s in study["seeds"]]
-    return chosen, worst
+    return chosen, found, worst
+
+
+def folders_of(found: Sequence[Record | None]) -> set[str]:
+    return {str(record.folder) for record in found if record is not None}
+
+
+def parsed_words(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """As argparse reads them; a mistake is a UsageError."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(f"{message}; expected python -m dafw.study NAME [key=value ...] [--jobs N]")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(arguments)
+
+
+def check_word(word: str) -> None:
+    """Words are the same for all runs, so what the study varies is none of them."""
+    key, equals, _ = word.partition("=")
+    if not equals:
+        raise UsageError(f"{word!r} is not key=value; expected words such as data=DIR")
+    if key in OWN:
+        raise UsageError(f"{word}: a study varies {key} itself; expected another YAML file, as in study.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,18 +251,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", help="a name in experiments/studies, or a YAML file")
     parser.add_argument("words", nargs="*", help="key=value, for every run, as data=DIR")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="runs at once (%(default)s here)")
-    parsed = parser.parse_intermixed_args(arguments)
     terminal = Terminal()
     began = time.perf_counter()
     try:
+        parsed = parsed_words(parser, arguments)
         if parsed.jobs < 1:
             raise UsageError(f"--jobs {parsed.jobs}: expected 1 or more")
+        for word in parsed.words:
+            check_word(word)
         study = read(parsed.study)
         out = Path(compose([w for w in parsed.words if w.startswith("out=")]).out)
         runs = runs_of(study, parsed.words)
+        tried: list[Record | None] = []
         found, worst = measured(runs, parsed.jobs, terminal)
         if study["tuning"] is not None:
-            tuned, worst_trial = tuned_runs(study, parsed.words, parsed.jobs, terminal)
+            tuned, tried, worst_trial = tuned_runs(study, parsed.words, parsed.jobs, terminal)
             more, worst_tuned = measured(tuned, parsed.jobs, terminal)
             runs, found, worst = [*runs, *tuned], [*found, *more], max(worst, worst_trial, worst_tuned)
     except UsageError as error:
@@ -180,7 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     if not any(found):
         return worst
-    board = collect(out, {str(record.folder) for record in found if record is not None})
+    board = collect(out, folders_of(found))
+    if tried:  # one seed each: no rows of the leaderboard, and all that was chosen from
+        board = replace(board, sweeps=collect(out, folders_of([*found, *tried])).sweeps)
     page = out / "studies" / f"{study['name']}.html"
     write(files_of(board, page))
     show(board, terminal)

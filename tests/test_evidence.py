@@ -185,3 +185,12 @@ def test_a_device_of_the_models_own_does_not_matter() -> None:
     seen = evidence_of(SimpleNamespace(predict=None), None, split, fresh)
     assert [a.moved for a in answers] == [1, 1]
     assert isinstance(seen.target.logits, torch.Tensor)
+
+
+def test_a_validator_that_raises_is_named_in_a_sentence(write: Write) -> None:
+    text = test_selection.PLUGIN.format(better=True, only_named=False)
+    body = text.splitlines()
+    broken = [line if "return" not in line else "    return [][0]" for line in body]
+    load_plugin(write("broken.py", "\n".join(broken) + "\n"))
+    with pytest.raises(UsageError, match="the validator 'broken' fails: IndexError: .*; mend it, or leave its plug-in"):
+        validate(evidence(), ["broken"])

@@ -296,7 +296,7 @@ def test_a_users_validator_is_logged_and_selects(keys: dict[str, Any], tmp_path:
     assert len(set(values.values())) == STEPS
     assert record.result["selected_step"] == min(values, key=values.__getitem__)
     assert record.result["validators"]["mine"] == min(values.values())
-    assert set(record.result["identity"]["plugins"]) == {"method", "backbone", "src npz", "tgt", "select"}
+    assert set(record.result["identity"]["plugins"]) == {"method", "backbone", "src npz", "tgt", "validator mine"}
     unselected = tiny(keys, **plugin)
     assert unselected.result["validators"]["mine"] == values[STEPS]
 

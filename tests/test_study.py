@@ -99,6 +99,8 @@ def test_tuning_runs_the_same_number_of_trials_and_the_choice_beside_the_default
     assert main([study, "--jobs", "1", f"out={out}"]) == 0
     told = capsys.readouterr().out
     assert "tuning: 3 trials a method by source_loss, seed 0" in told
+    tables = (out / "studies" / "small.md").read_text()
+    assert re.search(r"\| dann \| 4 \| oracle", tables)  # three trials and the defaults
     rows = leaderboard(out)
     assert [(row["method"], bool(row["hyperparameters"])) for row in rows].count(("dann", False)) == 1
     for method in ("dann", "mcc"):
@@ -220,3 +222,63 @@ def test_every_study_of_ours_can_be_composed(file: Path) -> None:
     head = file.read_text().split("\npairs:")[0]
     assert f"python -m dafw.study {file.stem}" in head  # its command, cost and expected figures
     assert "expected" in head.lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds None; expected pairs, methods, seeds"),
+        ("pairs: [", "is no YAML"),
+        (
+            "{pairs: [[a, b]], methods: [mcc], seeds: [0], key: {train.steps: 9}}",
+            "unknown key 'key'; did you mean keys",
+        ),
+        ("{pairs: [[a, b]], methods: [mcc], seeds: 0}", "seeds is 0; expected a list, as in seeds: [0, 1, 2]"),
+        ("{pairs: [[a, b]], methods: mcc, seeds: [0]}", "methods is 'mcc'; expected a list"),
+        ("{pairs: [], methods: [mcc], seeds: [0]}", "pairs is []; expected a list"),
+        ("{pairs: [[a]], methods: [mcc], seeds: [0]}", "pair ['a']; expected [source, target]"),
+        ("{pairs: [{src: a}], methods: [mcc], seeds: [0]}", "no tgt; expected src, tgt"),
+        ("{pairs: [{src: a, tgt: b, key: {}}], methods: [mcc], seeds: [0]}", "unknown key 'key'"),
+        ("{pairs: [{src: a, tgt: {corruption: jpeg}}], methods: [mcc], seeds: [0]}", "a mapping with a name"),
+        (
+            "{pairs: [[a, b]], methods: [mcc], seeds: [0], keys: [plots=false]}",
+            "keys is ['plots=false']; expected a mapp",
+        ),
+        ("{pairs: [[a, b]], methods: [mcc], seeds: [0, 0]}", "expected each once"),
+        ("{pairs: [[a, b]], methods: [mcc], seeds: [0], tuning: 8}", "tuning has 8; expected trials"),
+        (
+            "{pairs: [[a, b]], methods: [mcc], seeds: [0], tuning: {trials: 0, validator: im, seed: 0}}",
+            "trials 0; expected a whole number, at least 1",
+        ),
+    ],
+)
+def test_a_study_with_a_mistake_is_one_line_before_any_run(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    assert main([str(tmp_path / "wrong.yaml"), f"out={tmp_path / 'runs'}"]) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["seed=0"], "seed=0: a study varies seed itself"),
+        (["method=mcc"], "method=mcc: a study varies method itself"),
+        (["foo"], "'foo' is not key=value"),
+        (["--jobs", "x"], "invalid int value"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_words_that_a_study_cannot_take_are_one_line(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([written(tmp_path), *words, f"out={tmp_path / 'runs'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line

@@ -110,11 +110,29 @@ def gather(out: Path, memory: Memory) -> tuple[list[dict[str, Any]], list[Other]
             others.append(_other(folder, "failed", str(result.get("reason", "it does not say why"))))
         elif lacking:
             others.append(_other(folder, "unreadable", f"result.json: no {', '.join(lacking)}"))
+        elif odd := misshapen(result):
+            others.append(_other(folder, "unreadable", f"result.json: {odd} is {str(result[odd])[:40]!r}"))
         else:
             finished.append((held[0], result))
     memory.runs = seen
     finished.sort(key=lambda found: (-found[0], found[1]["folder"]))
     return [result for _, result in finished], others
+
+
+def misshapen(result: dict[str, Any]) -> str:
+    """The first part that is of another kind than a run leaves; "" where there is none."""
+    kinds: dict[str, Any] = {"seed": int, **dict.fromkeys(("seconds", "total_seconds"), (int, float))}
+    kinds |= dict.fromkeys(("method", "setting", "src", "tgt", "selection"), str)
+    optional: dict[str, Any] = dict.fromkeys(("target", "source", "references", "comparable", "config"), dict)
+    optional |= dict.fromkeys(("evaluations", "warnings", "hyperparameters"), list)
+    if result.get("comparable"):  # a run that says so says its config too
+        kinds["config"] = dict
+    for key, kind in {**optional, **kinds}.items():
+        value = result.get(key)
+        if not isinstance(value, kind) and (key in kinds or value is not None):
+            return key
+    target = result.get("target")
+    return "target" if target and not isinstance(target.get("accuracy"), (int, float)) else ""
 
 
 def unfinished(folder: Path) -> list[Other]:

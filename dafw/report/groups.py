@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dafw.config import flat
+from dafw.evaluation import LEVEL
 from dafw.identity import hash_of
 from dafw.job import DEVELOPMENT_PAIRS
 from dafw.judgement import judge
@@ -47,6 +49,19 @@ def said(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def undecidable(between: Sequence[Comparison]) -> str:
+    """Why no claim of a table can be decided by so few seeds, whatever the runs; "" where one can."""
+    most = max((len(claim.seeds) for claim in between), default=0)
+    least = 2.0 ** (1 - most)  # of the sign-flip test
+    if not between or least * len(between) < LEVEL:
+        return ""
+    needed = math.floor(1 + math.log2(len(between) / LEVEL)) + 1
+    return (
+        f"nothing can be decided here: with {most} seeds p is at least {least:.2g}, and Holm's adjustment for "
+        f"{len(between)} claims raises it above {LEVEL:g}; {needed} seeds could decide"
+    )
 
 
 # ---- groups

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dafw.console import MISSING, p_value
-from dafw.report.groups import representatives, said
+from dafw.report.groups import representatives, said, undecidable
 from dafw.report.leaderboard import Board, Comparison, Estimate, Group, Row, Sweep
 
 ORACLE_MARK = "\N{DAGGER}"
@@ -121,7 +121,9 @@ def claims(group: Group) -> Table:
         for c in group.between
     ]
     columns = ("methods", "seeds", "difference", "p", "p, Holm")
-    return Table(f"{group.src} → {group.tgt}: methods against each other", columns, tuple(lines), None, ())
+    reason = undecidable(group.between)
+    title = f"{group.src} → {group.tgt}: methods against each other"
+    return Table(title, columns, tuple(lines), None, (reason,) if reason else ())
 
 
 def ranks(board: Board) -> Table:

@@ -231,3 +231,18 @@ def test_one_pair_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     loaded = watched_loading(monkeypatch)
     collect(tmp_path)
     assert len(loaded) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", "zero"), ("target", "x"), ("target", {"accuracy": None}), ("evaluations", "many"), ("config", None)],
+)
+def test_a_result_of_another_shape_is_unreadable_and_the_others_are_shown(key: str, value: Any, tmp_path: Path) -> None:
+    made_run(tmp_path)
+    odd = made_run(tmp_path, seed=1)
+    changed(odd, **{key: value})
+    board = collect(tmp_path)
+    assert len(only_row(board).seeds) == 1
+    (other,) = board.others
+    assert (other["folder"], other["status"]) == (str(odd), "unreadable")
+    assert other["reason"].startswith(f"result.json: {key} is ")

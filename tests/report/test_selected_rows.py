@@ -13,6 +13,7 @@ from scipy import stats
 
 from dafw.registry import VALIDATORS
 from dafw.report.gather import collect
+from dafw.report.groups import undecidable
 from dafw.report.rows import rank_correlation, selected_accuracies, warned
 from dafw.selection import ORACLE
 
@@ -126,3 +127,15 @@ def test_a_kind_of_warning_is_said_once_with_its_seeds() -> None:
     said = warned([["near-collapse: 3 of 5", "bad calibration: .2"], [], ["near-collapse: 4 of 5"]])
     assert said == ("near-collapse (2 of 3 seeds): 3 of 5", "bad calibration (1 of 3 seeds): .2")
     assert warned([[], []]) == ()
+
+
+def test_claims_that_nothing_could_decide_are_said_so() -> None:
+    def claims(count: int, seeds: int) -> list[Any]:
+        return [SimpleNamespace(seeds=tuple(range(seeds)))] * count
+
+    assert undecidable([]) == ""
+    assert undecidable(claims(1, 6)) == ""  # p may be 1/32
+    assert undecidable(claims(2, 6)).endswith("7 seeds could decide")  # 2/64 < .05
+    assert "with 6 seeds p is at least 0.031" in undecidable(claims(36, 6))
+    assert undecidable(claims(36, 6)).endswith("11 seeds could decide")  # 36/1024 < .05 < 36/512
+    assert undecidable(claims(36, 11)) == ""

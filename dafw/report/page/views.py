@@ -10,6 +10,7 @@ from typing import Any
 
 from dafw.console import p_value
 from dafw.report.groups import representatives
+from dafw.report.groups import undecidable as undecidable
 from dafw.report.leaderboard import Board, Group, Row, Sweep, ValidatorScore
 from dafw.report.page import wording
 
