@@ -192,5 +192,5 @@ def test_a_validator_that_raises_is_named_in_a_sentence(write: Write) -> None:
     body = text.splitlines()
     broken = [line if "return" not in line else "    return [][0]" for line in body]
     load_plugin(write("broken.py", "\n".join(broken) + "\n"))
-    with pytest.raises(UsageError, match=r"the validator 'broken' fails: IndexError: .*; mend it, or leave its plug-in"):
+    with pytest.raises(UsageError, match=r"the validator 'broken' fails: IndexError: .*; mend it, or leave"):
         validate(evidence(), ["broken"])
