@@ -102,7 +102,7 @@ _domains: dict[Any, Domain] = {}
 _resized: dict[Any, list[Table]] = {}
 _stressed: dict[Any, tuple[Domain, list[str]]] = {}
 _features: dict[Any, Table] = {}
-_networks: dict[Any, nn.Module] = {}
+_networks: dict[Any, tuple[nn.Module, str]] = {}
 
 
 def _typed(kind: Any, value: Any) -> Any:
@@ -200,13 +200,12 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
         notes.append(f"{target.name}: source and target are the same data, apart from what is done to the target")
     sources = [reconciled(s, shape, notes) for s in sources]
     target = under_stress(reconciled(target, shape, notes), config, notes)
-    network = None
+    network = weights = None
     modality = target.modality
     if config.backbone["frozen"]:
-        network = frozen_network(config, shape, init)
+        network, weights = frozen_network(config, shape, init)
         modality = "features"
         flip = target.flip and all(s.flip for s in sources)
-        weights = frozen.fingerprint(network)
         weak = augment.views("image")["weak"]
 
         def convert(table: Table) -> Table:
@@ -220,6 +219,7 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     pair = Pair(sources, target, setting, config.seed, protocol_of(config), augment.views(modality), device_of(config))
     pair.image_shape = shape
     pair.fingerprints = fingerprints
+    pair.weights = weights
     pair.notes = notes + pair.notes
     return config, pair, network
 
@@ -241,22 +241,28 @@ def bare_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn
     return registered(shape, pretrained, **own)
 
 
-def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -> nn.Module:
-    """The network whose features are the inputs: published, the run's that `init` names, or random by the seed."""
+def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -> tuple[nn.Module, str]:
+    """The network whose features are the inputs, and its fingerprint.
+
+    It is published, the run's that `init` names, or random by the seed.
+    """
     if init is None:
         seed = config.seed if config.init == "random" else 0
         key = (json.dumps(config.backbone, sort_keys=True, default=str), config.init, shape, seed, config.device)
-        return remembered(_networks, key, lambda: _seeded_network(config, shape, config.init == "imagenet"))
-    network = _seeded_network(config, shape, False)
+        return remembered(_networks, key, lambda: _seeded_network(config, shape, {}))
     prefix = "backbone."
-    network.load_state_dict({k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)})
-    return network
+    state = {k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)}
+    return _seeded_network(config, shape, state)
 
 
-def _seeded_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
+def _seeded_network(config: Config, shape: tuple[int, ...], state: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
+    """state: another run's weights, empty for those that the config names."""
     torch.manual_seed(mixed_seed(config.seed, "model"))
-    network = bare_network(config, shape, pretrained).eval().requires_grad_(False)
-    return network.to(device_of(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = bare_network(config, shape, config.init == "imagenet" and not state).eval().requires_grad_(False)
+    if state:
+        network.load_state_dict(state)
+    network = network.to(device_of(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, frozen.fingerprint(network)
 
 
 def build_classifier(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Classifier:
@@ -339,7 +345,7 @@ def load(folder: str | Path) -> Method:
     state: dict[str, Tensor] = saved["method"]
     body: nn.Module
     if config.backbone["frozen"]:
-        network = frozen_network(config, shape, init_of(Path(folder)))
+        network, _ = frozen_network(config, shape, init_of(Path(folder)))
         body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0])
     else:
         body = bare_network(config, shape, False)

@@ -84,7 +84,7 @@ def validate(seen: Evidence, names: list[str]) -> Mapping[str, float]:
                 raise UsageError(
                     f"the validator {name!r} fails: {type(error).__name__}: {error}; mend it, or leave its plug-in out"
                 ) from error
-            if isinstance(value, Tensor) or not isinstance(value, float):
+            if not isinstance(value, float):
                 raise UsageError(f"the validator {name!r} returned {value!r}; expected a float, as in float(score)")
             if math.isfinite(value):  # a score that does not exist is left out
                 values[name] = value

@@ -91,7 +91,7 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
     init = start_from(dependencies.init)
     config, pair, network = assembly.build_pair(config, init, console.note)
     start = init if dependencies.start is None else start_from(dependencies.start)
-    depends_on = identity(config, pair, network, dependencies.hashes)
+    depends_on = identity(config, pair, dependencies.hashes)
     config_hash = hash_of(depends_on)
     parent = (
         Path(config.out) / f"{name_of(config.src)}-{name_of(config.tgt)}".replace("/", "_") / method.registered_name
@@ -112,7 +112,7 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         for line in [*recipes_of(raw), *pair.notes]:
             console.once(line)
         init_run = dependencies.init.hash if dependencies.init is not None else None
-        equal = comparable(raw, pair, network, init_run)
+        equal = comparable(raw, pair, init_run)
         described = describe(raw, config, equal, pair.fingerprints, depends_on)
         try:
             return Job(config, pair, built, data, folder, described, dependencies, console, tracker).train()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +57,6 @@ def encode(network: nn.Module, images: Tensor) -> Tensor:
     return network(inputs).float()
 
 
-@functools.lru_cache(maxsize=4)  # a frozen network does not change; a study asks for every run
 def fingerprint(network: nn.Module) -> str:
     """A hash of all weights and buffers, saved or not, and of the layers with their strides and sizes."""
     digest = hashlib.blake2b(repr(network).encode(), digest_size=16)

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import dafw
-from dafw import frozen
 from dafw.config import Config, backbone, dataset, resolve
 from dafw.pair import Pair
 from dafw.registry import METHODS, VALIDATORS, source_file
@@ -69,7 +67,7 @@ def plugin_hashes(config: Config) -> dict[str, str]:
     return {use: plugin_hash(plugin) for use, plugin in used.items()}
 
 
-def comparable(raw: Config, pair: Pair, network: nn.Module | None, init_run: str | None) -> dict[str, Any]:
+def comparable(raw: Config, pair: Pair, init_run: str | None) -> dict[str, Any]:
     """What must be equal between two runs whose numbers are compared, by the words of a report.
 
     raw: the config as it was typed: what a method's own recipe changes of the optimiser is part of the method
@@ -79,7 +77,7 @@ def comparable(raw: Config, pair: Pair, network: nn.Module | None, init_run: str
     init = str(config.init)
     start = init if init in INITS or init in METHODS else f"run {init_run}"
     if init == "imagenet":
-        start = f"imagenet {weights_hash(config, network) or ''}".strip()
+        start = f"imagenet {weights_hash(config, pair) or ''}".strip()
     body = {key: value for key, value in _without_places(config.backbone).items() if key != "name"}
     every = "five times a run" if config.eval.every is None else f"every {config.eval.every} steps"
     return {
@@ -102,17 +100,17 @@ def _without_places(node: dict[str, Any]) -> dict[str, Any]:
     return {k: _without_places(v) if isinstance(v, dict) else v for k, v in node.items() if k not in PLACES}
 
 
-def weights_hash(config: Config, network: nn.Module | None) -> str | None:
+def weights_hash(config: Config, pair: Pair) -> str | None:
     """Of a frozen network, else of the file that a network's published weights are read from, if one is given."""
-    if network is not None:
-        return frozen.fingerprint(network)
+    if pair.weights is not None:
+        return pair.weights
     path = config.backbone.get("path")
     if path is None or not Path(path).is_file():
         return None
     return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
 
 
-def identity(config: Config, pair: Pair, network: nn.Module | None, depends_on: list[str]) -> dict[str, Any]:
+def identity(config: Config, pair: Pair, depends_on: list[str]) -> dict[str, Any]:
     """All that decides the numbers of a run."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in VOLATILE}
     for side in ("src", "tgt", "backbone"):
@@ -122,7 +120,7 @@ def identity(config: Config, pair: Pair, network: nn.Module | None, depends_on: 
     return {
         "settings": settings,
         "data": [d.fingerprint for d in (*pair.sources, pair.target)],
-        "weights": weights_hash(config, network),
+        "weights": weights_hash(config, pair),
         "depends_on": depends_on,
         "dafw": source_hash(),
         "plugins": plugin_hashes(config),

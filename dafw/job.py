@@ -273,9 +273,7 @@ class Job:
     def diagnosis(self, on_source: Answers | None, on_target: Answers) -> dict[str, Any]:
         """Why, as far as the run by itself can tell."""
         seen, pair = self.point.seen, self.pair
-        validation = None
-        if seen.source is not None and seen.source_labels is not None:
-            validation = Answers(*seen.source, seen.source_labels)
+        validation = Answers(*seen.source, seen.source_labels) if seen.has("source") else None
         inputs = some_inputs(pair.target_train)
         return diagnosis.of_run(self.method, pair.classes, validation, on_source, on_target, inputs)
 

@@ -23,7 +23,8 @@ ROLES = {
 
 def in_split_order(record: Record) -> Any:
     """Which target test examples are right, sorted by their row, so that two runs can be compared."""
-    return record.correct()[np.argsort(record.predictions()["index"])]
+    saved = record.predictions()
+    return (saved["predicted"] == saved["labels"])[np.argsort(saved["index"])]
 
 
 def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
@@ -49,16 +50,17 @@ def judge(record: Record, rows: Sequence[tuple[str, Record]]) -> dict[str, Any]:
     if record.result["target"] is None:
         judged["recovered_gap_reason"] = "there is no target test example"
         return judged
+    right = in_split_order(record)
     baselines = [other for role, other in rows if role == "baseline" and other.result["target"] is not None]
     if baselines:  # the best of them by its test accuracy, which is in its favour
         best = max(baselines, key=lambda other: other.accuracy)
         judged["versus_baseline"] = {
             "method": best.result["method"],
             "accuracy": best.accuracy,
-            **verdict_of_one_seed(in_split_order(record), in_split_order(best))._asdict(),
+            **verdict_of_one_seed(right, in_split_order(best))._asdict(),
         }
     if "lower" in references:
-        right, lower = in_split_order(record), in_split_order(by_role["lower"])
+        lower = in_split_order(by_role["lower"])
         judged["versus_lower"] = verdict_of_one_seed(right, lower)._asdict()
         if "upper" in references:
             gap = recovered_gap_of_one_seed(right, lower, in_split_order(by_role["upper"]))

@@ -68,6 +68,7 @@ class Pair:
     notes: list[str] = field(default_factory=list)
     image_shape: tuple[int, ...] = ()
     fingerprints: dict[str, Any] = field(default_factory=dict)  # of the data as they were read, "src" and "tgt"
+    weights: str | None = None  # the fingerprint of the frozen network whose features are the inputs
 
     def __post_init__(self) -> None:
         self.rule = RULES[self.setting]

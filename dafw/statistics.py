@@ -225,7 +225,7 @@ def across_pairs(accuracies: Mapping[str, Mapping[str, Value]]) -> Across:
     ranks = stats.rankdata(-table, axis=0).mean(axis=1)
     average_rank = {method: float(rank) for method, rank in zip(accuracies, ranks, strict=True)}
     claims = list(itertools.combinations(range(len(table)), 2))
-    reason = _cannot_decide(len(shared), len(claims))
+    reason = cannot_decide("pair", len(shared), len(claims))
     if _smallest_p(len(shared)) >= LEVEL:
         return Across(tuple(shared), left_out, average_rank, (), reason)
     names, p_values = list(accuracies), [wilcoxon(table[i] - table[j]) for i, j in claims]
@@ -249,14 +249,18 @@ def _smallest_p(count: int) -> float:
     return 2.0 ** (1 - count)
 
 
-def _cannot_decide(pairs: int, claims: int) -> str:
-    """Why so many pairs cannot bring the smallest of so many adjusted p under .05, or ""."""
-    smallest = min(1.0, claims * _smallest_p(pairs))
+def cannot_decide(unit: str, count: int, claims: int) -> str:
+    """Why so many pairs or seeds cannot bring the smallest of so many adjusted p under .05, or "".
+
+    unit: "pair" or "seed". The smallest p of a signed-rank test on pairs is that of a sign-flip test on seeds.
+    """
+    smallest = min(1.0, claims * _smallest_p(count))
     if smallest < LEVEL:
         return ""
-    needed = next(n for n in itertools.count(pairs) if claims * _smallest_p(n) < LEVEL)
+    needed = next(n for n in itertools.count(count) if claims * _smallest_p(n) < LEVEL)
     comparisons = f"{claims} comparison{'s' if claims > 1 else ''}"
-    return f"too few pairs: {pairs}, where p is at least {smallest:.2g} for {comparisons}; {needed} pairs could decide"
+    least = f"where p is at least {smallest:.2g} for {comparisons}"
+    return f"too few {unit}s: {count}, {least}; {needed} {unit}s could decide"
 
 
 # ---- the recovered gap

@@ -61,6 +61,7 @@ def fill_store(overrides: Sequence[str]) -> None:
         return
     _filled.difference_update({held for held in _filled if held[0] == "plug-in"})  # a file may change, and change back
     _filled.update(wanted)
+    _default.cache_clear()  # a plug-in that was read anew may have other defaults
     for name in METHODS.names():
         _store_method(name)
     for name in dataset_names():

@@ -172,21 +172,22 @@ def label(given: str | dict[str, Any]) -> str:
 def measured(runs: Sequence[Wanted], jobs: int, terminal: Terminal) -> tuple[list[Record | None], int]:
     """The record of each run, None for one that failed, which is told; and the worst exit code."""
 
+    found: list[Record | None] = [None] * len(runs)
+
     def tell(place: int, done: Done) -> None:
         run = runs[place]
-        if done.folder is None:
+        record = found[place] = None if done.folder is None else records.read(done.folder)
+        if record is None:
             Console().error(f"{run.src}→{run.tgt} {run.method}: {done.error}")
         else:
-            terminal.print(told(run, records.read(done.folder), done.reused), highlight=False, soft_wrap=True)
+            terminal.print(told(run, record, done.reused), highlight=False, soft_wrap=True)
 
     ended = conduct([run.words for run in runs], jobs, tell)
-    found = [None if done.folder is None else records.read(done.folder) for done in ended]
     return found, max((done.exit_code for done in ended), default=0)
 
 
-def told(run: Wanted, record: Record | None, reused: bool) -> str:
+def told(run: Wanted, record: Record, reused: bool) -> str:
     """One line of a run; negative transfer in red."""
-    assert record is not None
     tuned = f" {run.tuned}" if run.tuned else ""
     line = escape(f"{run.src}→{run.tgt} {run.method}{tuned} seed {run.seed}: ") + f"{record.accuracy:.3f}"
     versus = record.result["versus_lower"]
@@ -218,7 +219,9 @@ def tuned_runs(
         own = [None if record is None else record.result for record in itertools.islice(results, len(drawn[method]))]
         place = best(own, tuning["validator"])
         if place is None:
-            raise UsageError(f"no trial of {method} has a value of {tuning['validator']}; expected another validator")
+            Console().error(f"no trial of {method} has a value of {tuning['validator']}; expected another validator")
+            worst = max(worst, 2)
+            continue
         chosen += [wanted(study, pair, method, s, words, drawn[method][place]) for s in study["seeds"]]
     return chosen, found, worst
 

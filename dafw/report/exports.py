@@ -13,6 +13,9 @@ from dafw.report.tables import ORACLE_MARK, Table, all_tables
 
 BOLD = 3  # the column of the accuracy in the table of a group
 
+FIRST = ("src", "tgt", "method", "setting", "seed", "selection", "image_size", "status", "folder")
+NESTED = ("target", "source", "references", "versus_lower", "versus_baseline", "validators", "bound", "protocol")
+
 # ---- csv: numbers for plots, under flat names that stay
 
 
@@ -26,16 +29,14 @@ def runs_csv(board: Board) -> str:
 
 def numbers(result: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Flat names and values of a result.json: single values, and of lists only what a rule would choose from."""
-    for key in ("src", "tgt", "method", "setting", "seed", "selection", "image_size", "status", "folder"):
+    for key in FIRST:
         yield key, result.get(key)
-    nested = ("target", "source", "references", "versus_lower", "versus_baseline", "validators", "bound", "protocol")
-    for key in nested:
+    for key in NESTED:
         yield from _single(result.get(key), key)
     for beside in result.get("beside") or ():
         yield f"beside/{beside['method']}", beside["accuracy"]
-    taken = {"src", "tgt", "method", "setting", "seed", "selection", "image_size", "status", "folder", *nested}
     for key, value in result.items():
-        if key not in taken and not isinstance(value, (Mapping, list)):
+        if key not in (*FIRST, *NESTED) and not isinstance(value, (Mapping, list)):
             yield key, value
     yield from _single(result.get("config"), "config")
 

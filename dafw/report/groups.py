@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from dafw.config import flat
-from dafw.evaluation import LEVEL
 from dafw.identity import hash_of
 from dafw.job import DEVELOPMENT_PAIRS
 from dafw.judgement import judge
@@ -24,7 +22,7 @@ from dafw.report.rows import CHEAP, BySeed, Result, accuracy_of, by_seed, compar
 from dafw.report.stale import Age
 from dafw.selection import chosen, score_of
 from dafw.setting import RULES, Setting
-from dafw.statistics import DECIMALS, across_pairs, holm, in_common, paired_difference
+from dafw.statistics import DECIMALS, across_pairs, cannot_decide, holm, in_common, paired_difference
 
 RULES_BY_NAME = {setting.value: rule for setting, rule in RULES.items()}
 OLD = "too old to compare: these runs do not say what they may be compared with; run them again"
@@ -53,15 +51,7 @@ def said(value: Any) -> str:
 
 def undecidable(between: Sequence[Comparison]) -> str:
     """Why no claim of a table can be decided by so few seeds, whatever the runs; "" where one can."""
-    most = max((len(claim.seeds) for claim in between), default=0)
-    least = 2.0 ** (1 - most)  # of the sign-flip test
-    if not between or least * len(between) < LEVEL:
-        return ""
-    needed = math.floor(1 + math.log2(len(between) / LEVEL)) + 1
-    return (
-        f"nothing can be decided here: with {most} seeds p is at least {least:.2g}, and Holm's adjustment for "
-        f"{len(between)} claims raises it above {LEVEL:g}; {needed} seeds could decide"
-    )
+    return cannot_decide("seed", max(len(claim.seeds) for claim in between), len(between)) if between else ""
 
 
 # ---- groups

@@ -67,10 +67,11 @@ class Today:
         return Age(tuple(stale), tuple(notes))
 
     def _hash_of(self, use: str, config: Mapping[str, Any]) -> str | UsageError:
-        """Of the plug-in's file, or why there is none. use: "method", "backbone", "src mnist", "tgt" or "select"."""
+        """Of the plug-in's file, or why there is none. use: "method", "backbone", "tgt", "src mnist", "validator v"."""
         kind, _, name = use.partition(" ")
-        name = name or (config["select"] if kind == "select" else config[kind]["name"])
-        find = {"method": METHODS.get, "backbone": backbone, "src": dataset, "tgt": dataset, "select": VALIDATORS.get}
+        name = name or config[kind]["name"]
+        find = {"method": METHODS.get, "backbone": backbone, "src": dataset, "tgt": dataset}
+        find["validator"] = VALIDATORS.get
         if (kind, name) not in self._code:
             try:
                 self._code[kind, name] = plugin_hash(find[kind](name))

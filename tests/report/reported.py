@@ -17,6 +17,7 @@ from dafw.assembly import load_domains
 from dafw.config import Config, default_method, plain_node
 from dafw.identity import hash_of, plugin_hash, source_hash
 from dafw.registry import BACKBONES, DATASETS, METHODS
+from dafw.report.leaderboard import Board, Group, Row
 from dafw.store import as_typed
 
 HOSTILE = "<script>alert(1)</script>"
@@ -349,3 +350,12 @@ def made_runs(
     stray.mkdir(parents=True)
     (stray / "result.json").write_text("{}")
     return out
+
+
+def group_of(board: Board) -> Group:
+    (group,) = board.groups
+    return group
+
+
+def rows_of(group: Group) -> dict[str, Row]:
+    return {" ".join([row.method, row.hyperparameters]).strip(): row for row in group.rows}

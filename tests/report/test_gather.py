@@ -159,6 +159,15 @@ def test_data_and_plugins_that_are_not_at_hand_are_not_stale(tmp_path: Path) -> 
     assert any(note.startswith("data not at hand, not checked (mnist: not found in") for note in row.notes)
 
 
+def test_a_run_that_logged_a_users_validator_is_checked(tmp_path: Path) -> None:
+    folder = made_run(tmp_path)
+    identity = json.loads((folder / "result.json").read_text())["identity"]
+    changed(folder, identity={**identity, "plugins": {**identity["plugins"], "validator mine": "0" * 32}})
+    row = only_row(collect(tmp_path))
+    assert row.stale == ()
+    assert "the code of its validator mine is not at hand, not checked" in row.notes
+
+
 def test_a_plugin_of_ones_own_is_read_and_not_run(tmp_path: Path) -> None:
     file = tmp_path / "my_method.py"
     file.write_text("raise SystemExit('a report runs nobody\\'s code')\n")

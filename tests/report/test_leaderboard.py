@@ -10,27 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import whole
-from reported import MEANS, PAIRS, made_run, made_runs
+from reported import MEANS, PAIRS, group_of, made_run, made_runs, rows_of
 from scipy import stats
 
 from dafw.report.gather import collect
 from dafw.report.groups import refusal
-from dafw.report.leaderboard import Board, Group, Row
 from dafw.report.rows import CHEAP
 from dafw.setting import RULES
 
 surroundings = whole.surroundings  # a fixture
 
 SEEDS = range(6)
-
-
-def group_of(board: Board) -> Group:
-    (group,) = board.groups
-    return group
-
-
-def rows_of(group: Group) -> dict[str, Row]:
-    return {" ".join([row.method, row.hyperparameters]).strip(): row for row in group.rows}
 
 
 # ---- a row

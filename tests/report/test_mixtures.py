@@ -7,26 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import whole
-from reported import comparable_of, made_run
+from reported import comparable_of, group_of, made_run, rows_of
 from scipy import stats
 
 from dafw.identity import hash_of
 from dafw.report.gather import collect
-from dafw.report.leaderboard import Board, Group, Row
 from dafw.report.tables import best_line
 
 surroundings = whole.surroundings  # a fixture
 
 SEEDS = range(6)
-
-
-def group_of(board: Board) -> Group:
-    (group,) = board.groups
-    return group
-
-
-def rows_of(group: Group) -> dict[str, Row]:
-    return {" ".join([row.method, row.hyperparameters]).strip(): row for row in group.rows}
 
 
 # ---- what may not be mixed
