@@ -9,18 +9,20 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dafw import augment, cache, frozen
+from dafw import augment, cache, frozen, pruning
+from dafw.cache import remembered
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
-from dafw.config import COMMON_OPTIONS, Config, backbone, config_of, dataset
-from dafw.domain import Domain, Table, resize
+from dafw.config import COMMON_OPTIONS, PUBLISHED, Config, backbone, config_of, dataset
+from dafw.domain import Domain, Table
 from dafw.errors import UsageError
 from dafw.method import Method
+from dafw.modalities import common_modality, modality
 from dafw.pair import Data, Pair, Protocol
 from dafw.place import Place
 from dafw.registry import METHODS, load_plugin, options
@@ -28,19 +30,19 @@ from dafw.setting import Setting
 from dafw.split import mixed_seed
 from dafw.stress import stress_of, stressed
 
-T = TypeVar("T")
-
-LEAST_SIDE = 16  # pixels: below this, three poolings leave nothing
-
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Start:
-    """The weights a run starts from: another run's state and class names, or none (published or random)."""
+    """The weights a run starts from: another run's state and class names, or none (published or random).
+
+    pruned_from: the parameters its backbone had before it was pruned, None for a whole one
+    """
 
     state: dict[str, Tensor]
     classes: tuple[str, ...]
+    pruned_from: int | None = None
 
 
 def device_of(config: Config) -> torch.device:
@@ -89,17 +91,7 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
     return remembered(_domains, key, lambda: registered(place, **own))
 
 
-def remembered(held: dict[Any, T], key: Any, make: Callable[[], T], most: int = 6) -> T:
-    """What was made for this key, or made now: a study's runs in one process share domains and networks."""
-    if key not in held:
-        while len(held) >= most:
-            del held[next(iter(held))]
-        held[key] = make()
-    return held[key]
-
-
 _domains: dict[Any, Domain] = {}
-_resized: dict[Any, list[Table]] = {}
 _stressed: dict[Any, tuple[Domain, list[str]]] = {}
 _features: dict[Any, Table] = {}
 _networks: dict[Any, tuple[nn.Module, str]] = {}
@@ -116,38 +108,6 @@ def _typed(kind: Any, value: Any) -> Any:
             if issubclass(candidate, Enum):
                 return candidate[value]
     return value
-
-
-def common_shape(config: Config, sources: list[Domain], target: Domain) -> tuple[int, int, int]:
-    """(C, S, S): the larger native side, at most the backbone's input size; colour where either has it."""
-    network = backbone(config.backbone["name"])
-    shapes = [domain.shape for domain in (*sources, target) if domain.shape is not None]
-    size = config.image_size
-    if size is None:
-        native = max(max(shape[1:]) for shape in shapes)
-        size = max(min(native, getattr(network, "input_size", 32)), LEAST_SIDE)
-    channels = getattr(network, "channels", None) or max(shape[0] for shape in shapes)
-    return channels, size, size
-
-
-def reconciled(domain: Domain, shape: tuple[int, int, int], notes: list[str]) -> Domain:
-    """The domain at the pair's shape; notes what it changed."""
-    if domain.train is None or domain.test is None or domain.shape == shape:
-        return domain
-    assert domain.shape is not None
-    train, test = domain.train, domain.test
-
-    def resized() -> list[Table]:
-        return [replace(table, inputs=resize(table.inputs, shape[1], shape[0])) for table in (train, test)]
-
-    tables = remembered(_resized, (domain.fingerprint, shape), resized)
-    old, new = domain.shape, shape
-    how = "area-averaged" if max(old[1:]) > new[1] else "bilinear"
-    changes = [f"{old[1]}x{old[2]} → {new[1]}x{new[2]} ({how})"] if old[1:] != new[1:] else []
-    if old[0] != new[0]:
-        changes.append("grey → colour by repetition" if new[0] == 3 else "colour → grey")
-    notes.append(f"{domain.name}: {', '.join(changes)}")
-    return domain.with_tables(*tables)  # its own name and flips: another domain may hold the same bytes
 
 
 def under_stress(target: Domain, config: Config, notes: list[str]) -> Domain:
@@ -184,7 +144,7 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     sources, target = load_domains(config)
     if target.train is None:
         raise UsageError(
-            f"tgt={target.name} has no images, only published weights; expected a data set, as in tgt=cifar10"
+            f"tgt={target.name} has no examples, only published weights; expected a data set, as in tgt=cifar10"
         )
     if setting is not Setting.TRANSFER and any(s.train is None for s in sources):
         able = sorted(n for n in METHODS.names() if METHODS.get(n).setting is Setting.TRANSFER)
@@ -193,38 +153,40 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
             f"({setting.value}) needs source examples; expected one of method={','.join(able)}, or another src"
         )
     fingerprints = {"src": [s.fingerprint for s in sources], "tgt": target.fingerprint}
-    shape = common_shape(config, sources, target)
-    config = replace(config, image_size=shape[1])
-    notes: list[str] = []
+    network_of = backbone(config.backbone["name"])
+    kind = common_modality([*sources, target], config.backbone["name"], network_of)
+    notes = [note for domain in (*sources, target) for note in domain.notes]
     if fingerprints["tgt"] in fingerprints["src"]:
         notes.append(f"{target.name}: source and target are the same data, apart from what is done to the target")
-    sources = [reconciled(s, shape, notes) for s in sources]
-    target = under_stress(reconciled(target, shape, notes), config, notes)
+    image_size, shape, (*sources, target) = modality(kind).fitted(
+        [*sources, target], config.image_size, network_of, backbone_options(config), notes
+    )
+    config = replace(config, image_size=image_size)
+    target = under_stress(target, config, notes)
     network = weights = None
-    modality = target.modality
+    views = augment.views(kind)
     if config.backbone["frozen"]:
         network, weights = frozen_network(config, shape, init)
-        modality = "features"
         flip = target.flip and all(s.flip for s in sources)
-        weak = augment.views("image")["weak"]
+        weak, views = views["weak"], augment.views("features")
 
         def convert(table: Table) -> Table:
-            views, path = config.backbone["views"], cache.folder("features")  # a test may have another cache
-            key = (table.fingerprint, weights, views, flip, path)
-            make = partial(frozen.features_of, table, network, weights, views, weak, flip, note)
+            count, path = config.backbone["views"], cache.folder("features")  # a test may have another cache
+            key = (table.fingerprint, weights, count, flip, path)
+            make = partial(frozen.features_of, table, network, weights, count, weak, flip, note)
             return remembered(_features, key, make, most=24)
 
         sources = [frozen.encoded(s, convert) if s.train is not None else s for s in sources]
         target = frozen.encoded(target, convert)
-    pair = Pair(sources, target, setting, config.seed, protocol_of(config), augment.views(modality), device_of(config))
-    pair.image_shape = shape
+    pair = Pair(sources, target, setting, config.seed, protocol_of(config), views, device_of(config))
+    pair.modality, pair.input_shape = kind, shape
     pair.fingerprints = fingerprints
     pair.weights = weights
     pair.notes = notes + pair.notes
     return config, pair, network
 
 
-def image_pair(config: Config) -> Pair:
+def input_pair(config: Config) -> Pair:
     """The pair before its inputs are encoded, also where a run sees the features of a frozen backbone."""
     return build_pair(replace(config, backbone={**config.backbone, "frozen": False}), None, lambda _: None)[1]
 
@@ -232,13 +194,16 @@ def image_pair(config: Config) -> Pair:
 # ---- networks
 
 
+def backbone_options(config: Config) -> dict[str, Any]:
+    """The options of the backbone that are its own, as it declares them."""
+    kinds = {o.name: o.type for o in options(backbone(config.backbone["name"]))}
+    common = COMMON_OPTIONS["backbone"]
+    return {k: _typed(kinds[k], v) for k, v in config.backbone.items() if k in kinds and k not in common}
+
+
 def bare_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
-    registered = backbone(config.backbone["name"])
-    kinds = {o.name: o.type for o in options(registered)}
-    own = {
-        k: _typed(kinds[k], v) for k, v in config.backbone.items() if k in kinds and k not in COMMON_OPTIONS["backbone"]
-    }
-    return registered(shape, pretrained, **own)
+    network: nn.Module = backbone(config.backbone["name"])(shape, pretrained, **backbone_options(config))
+    return network
 
 
 def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -> tuple[nn.Module, str]:
@@ -252,14 +217,18 @@ def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -
         return remembered(_networks, key, lambda: _seeded_network(config, shape, {}))
     prefix = "backbone."
     state = {k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)}
-    return _seeded_network(config, shape, state)
+    return _seeded_network(config, shape, state, init.pruned_from)
 
 
-def _seeded_network(config: Config, shape: tuple[int, ...], state: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
+def _seeded_network(
+    config: Config, shape: tuple[int, ...], state: Mapping[str, Tensor], pruned_from: int | None = None
+) -> tuple[nn.Module, str]:
     """state: another run's weights, empty for those that the config names."""
     torch.manual_seed(mixed_seed(config.seed, "model"))
-    network = bare_network(config, shape, config.init == "imagenet" and not state).eval().requires_grad_(False)
+    network = bare_network(config, shape, config.init in PUBLISHED and not state).eval().requires_grad_(False)
     if state:
+        if pruned_from is not None:
+            pruning.fit(network, state)
         network.load_state_dict(state)
     network = network.to(device_of(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, frozen.fingerprint(network)
@@ -271,14 +240,17 @@ def build_classifier(config: Config, pair: Pair, network: nn.Module | None, star
     body: nn.Module
     if network is not None:
         reference = pair.source_train if pair.source_train is not None else pair.shots  # transfer sees no more
-        body = frozen.FrozenBackbone(network, reference.inputs.cpu(), reference.table.shape[-1])
+        body = frozen.FrozenBackbone(network, reference.inputs.cpu(), reference.table.shape[-1], pair.input_shape)
     else:
-        body = bare_network(config, pair.image_shape, config.init == "imagenet")
+        body = bare_network(config, pair.input_shape, config.init in PUBLISHED)
     width, dropout = config.backbone["feature_dim"], config.backbone["dropout"]
     model = Classifier(body, len(pair.classes), width, dropout)
     if (start is not None and network is None) or (start is not None and "backbone.mean" in start.state):
+        pruning.fitted_to(model, start.state, start.pruned_from)
         model.load(start.state, head=start.classes == pair.classes)
-    elif config.init == "imagenet" and network is None:
+        if config.prune.amount and METHODS.get(config.method["name"]).start == "init":  # once, where a chain begins
+            pruning.prune(model, config.prune.amount, config.prune.kind, pair.input_shape)
+    elif config.init in PUBLISHED and network is None:
         model.pretrained = frozenset(n for n, _ in model.named_parameters() if n.startswith("backbone."))
     return in_memory_format(model.to(pair.device))
 
@@ -300,7 +272,7 @@ def start_of(folder: Path, keep_head: bool = True) -> Start:
     """The classifier's weights in a run's checkpoint; without its classes where its head means nothing here."""
     saved = load_checkpoint(folder / "checkpoint.pt")
     state = {k[len("model.") :]: v for k, v in saved["method"].items() if k.startswith("model.")}
-    return Start(state, tuple(saved["classes"]) if keep_head else ())
+    return Start(state, tuple(saved["classes"]) if keep_head else (), saved.get("pruned_from"))
 
 
 def init_of(folder: Path) -> Start | None:
@@ -313,7 +285,11 @@ def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start 
     """What the method may see as a whole, with `start_model`."""
 
     def start_model(path: str | Path | None = None) -> Classifier:
-        model = build_classifier(config, pair, network, start) if path is None else load(path).model
+        if path is None:
+            model = build_classifier(config, pair, network, start)
+        else:
+            with torch.random.fork_rng(devices=[]):  # loading sets the seed to that run's
+                model = load(path, pair.device).model
         return model.eval().requires_grad_(False).to(pair.device)
 
     return pair.data(start_model)
@@ -326,33 +302,35 @@ def saved_state(config: Config, pair: Pair, method: Method, init_run: Path | Non
         "method": method.state_dict(),
         "config": plain,
         "classes": list(pair.classes),
-        "image_shape": list(pair.image_shape),
+        "input_shape": list(pair.input_shape),
         "init_run": None if init_run is None else str(init_run),
+        "pruned_from": method.model.pruned_from,
     }
 
 
-def load(folder: str | Path) -> Method:
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
     """The method of a finished run, in eval mode, ready for `predict`. UsageError where there is no run.
 
     >>> method = load(record.folder)  # doctest: +SKIP
     >>> method.predict(images).logits.argmax(1)  # doctest: +SKIP
     """
     saved = load_checkpoint(Path(folder) / "checkpoint.pt")
-    config = replace(config_of(saved["config"]), device="cpu")
+    config = replace(config_of(saved["config"]), device=torch.device(device).type)
     for file in config.plugins:
         load_plugin(file)
-    shape = tuple(saved["image_shape"])
+    shape = tuple(saved["input_shape"])
     state: dict[str, Tensor] = saved["method"]
     body: nn.Module
     if config.backbone["frozen"]:
         network, _ = frozen_network(config, shape, init_of(Path(folder)))
-        body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0])
+        body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0], shape)
     else:
         body = bare_network(config, shape, False)
-    model = in_memory_format(
-        Classifier(body, len(saved["classes"]), config.backbone["feature_dim"], config.backbone["dropout"])
-    )
-    method = build_method(config, model)
+    width, dropout = config.backbone["feature_dim"], config.backbone["dropout"]
+    model = Classifier(body, len(saved["classes"]), width, dropout)
+    of_model = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    pruning.fitted_to(model, of_model, saved.get("pruned_from"))
+    method = build_method(config, in_memory_format(model.to(device)))
     _adopt_buffers(method, state)
     method.load_state_dict(state, strict=False)
     return method.eval()

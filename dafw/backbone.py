@@ -1,7 +1,17 @@
 """What a backbone must offer.
 
 A registered backbone is a function `name(shape, pretrained, *, options) -> Backbone`: `shape` is that of one example
-((C, H, W) for images), `pretrained` asks for its published weights (UsageError where there are none).
+((C, H, W) for images, (2, tokens) for text, (samples,) for audio), `pretrained` asks for its published weights
+(UsageError where there are none). What it declares are attributes of the function:
+
+    modality: "image" where it says nothing
+    recipe: the values it is trained with where nothing else is said, as dotted keys
+    published: whether its published weights are the default init
+    input_size, channels: of images: the largest side it wants, how many channels it needs
+    tokens(texts, **options) -> (ids and mask int64 (N, 2, tokens), how many were cut): of text
+    save_tokeniser(folder, **options): of text; leaves the tokeniser's files beside an exported network
+    waveform(**options) -> (sample rate in Hz, samples): of audio
+    licence: whose terms hold for its published weights, told with an exported network
 """
 
 from __future__ import annotations
@@ -17,16 +27,12 @@ class Backbone(nn.Module):
     """Normalises inputs and turns them into features.
 
     features: the width of what `forward` returns, (B, features)
-    input_size: the largest side of an image it wants; the pair's image size is at most this
-    channels: how many channels it needs, or None for whatever the pair has
-    normalised: inputs in [0, 1] are shifted by `mean` and divided by `std`, one value a channel
+    normalised: images in [0, 1] are shifted by `mean` and divided by `std`, one value a channel
     """
 
     mean: Tensor
     std: Tensor
     features: int
-    channels: int | None = None
-    input_size: int = 32
 
     def __init__(self, mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)):
         super().__init__()

@@ -1,14 +1,17 @@
-"""The data cache: where downloads, decoded folders and frozen features are kept between runs."""
+"""The data cache, where downloads, decoded folders and frozen features are kept between runs, and memory within one."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dafw.errors import UsageError
+
+T = TypeVar("T")
 
 
 def folder(*parts: str) -> Path:
@@ -31,3 +34,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remembered(held: dict[Any, T], key: Any, make: Callable[[], T], most: int = 6) -> T:
+    """What was made for this key, or made now: a study's runs in one process share domains and networks."""
+    if key not in held:
+        while len(held) >= most:
+            del held[next(iter(held))]
+        held[key] = make()
+    return held[key]

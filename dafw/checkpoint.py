@@ -11,12 +11,13 @@ import torch
 
 from dafw.cache import written_whole
 from dafw.errors import UsageError
+from dafw.pruning import packed, unpacked
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; the old file stays until the new one is complete."""
+    """Write tensors and plain values, pruned weights packed; the old file stays until the new one is complete."""
     with written_whole(path) as temporary:
-        torch.save(state, temporary)
+        torch.save({**state, "method": packed(state["method"])}, temporary)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -31,4 +32,4 @@ def load(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not a checkpoint of dafw; expected the checkpoint.pt of a run") from error
     if not isinstance(state, dict) or "method" not in state:
         raise UsageError(f"{path} is not a checkpoint of dafw; expected the checkpoint.pt of a run")
-    return state
+    return {**state, "method": unpacked(state["method"])}

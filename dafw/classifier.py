@@ -7,11 +7,7 @@ from torch import Tensor, nn
 
 from dafw.errors import UsageError
 from dafw.setting import Output
-
-
-def to_float(inputs: Tensor) -> Tensor:
-    """uint8 images become floats in [0, 1]; anything else passes."""
-    return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
+from dafw.split import to_float
 
 
 class Classifier(nn.Module):
@@ -19,6 +15,7 @@ class Classifier(nn.Module):
 
     feature_dim=0 leaves the bottleneck out: the head then sits on the backbone's features.
     `pretrained` names the parameters that were loaded and not drawn at random: they move at a tenth of the rate.
+    `pruned_from` is the number of parameters that the backbone had before it was pruned; None for a whole one.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, feature_dim: int = 128, dropout: float = 0.0):
@@ -36,10 +33,11 @@ class Classifier(nn.Module):
         self.classes = classes
         self.head = nn.Linear(self.feature_dim, classes)
         self.pretrained: frozenset[str] = frozenset()
+        self.pruned_from: int | None = None
         self.convolutional = any(isinstance(m, nn.Conv2d) for m in backbone.modules())
 
     def forward(self, inputs: Tensor) -> Output:
-        """Inputs (B, ...), float in [0, 1] or uint8 for images, to features and logits in float32."""
+        """Inputs (B, ...), as they are held or as floats (images in [0, 1]), to features and logits in float32."""
         inputs = to_float(inputs)
         if self.convolutional and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)

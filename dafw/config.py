@@ -13,6 +13,7 @@ from omegaconf import MISSING, OmegaConf
 
 from dafw.backbone import recipe_of
 from dafw.errors import UsageError
+from dafw.pruning import KINDS
 from dafw.registry import BACKBONES, DATASETS, METHODS, Option, nearest, options
 from dafw.selection import rules
 from dafw.setting import RULES, Setting
@@ -36,6 +37,14 @@ class Train:
 @dataclass
 class Evaluate:
     every: int | None = None  # steps between evaluations; null: five in a run
+
+
+@dataclass
+class Prune:
+    """What is taken out of the network that a run starts from: a share of each layer's channels, or of all weights."""
+
+    amount: float = 0.0
+    kind: str = "channels"
 
 
 @dataclass
@@ -72,6 +81,7 @@ class Config:
     plugins: list[str] = field(default_factory=list)
     train: Train = field(default_factory=Train)
     eval: Evaluate = field(default_factory=Evaluate)
+    prune: Prune = field(default_factory=Prune)
     wandb: WandB = field(default_factory=WandB)
 
     @property
@@ -84,7 +94,8 @@ def config_of(values: Mapping[str, Any]) -> Config:
     """A config from plain nested values."""
     given = dict(values)
     train, evaluate, wandb = (given.pop(key) for key in ("train", "eval", "wandb"))
-    return Config(**given, train=Train(**train), eval=Evaluate(**evaluate), wandb=WandB(**wandb))
+    prune = Prune(**given.pop("prune", {}))  # older runs say nothing of it
+    return Config(**given, train=Train(**train), eval=Evaluate(**evaluate), prune=prune, wandb=WandB(**wandb))
 
 
 GENERAL: dict[str, Any] = {
@@ -134,6 +145,7 @@ COMMON_OPTIONS: dict[str, dict[str, tuple[Any, Any]]] = {
 }
 
 DEFAULT_BACKBONE = "convnet"
+PUBLISHED = ("imagenet", "published")  # inits from a backbone's published weights; of images they are ImageNet's
 CHOICES = {
     "labels": ("closed", "partial", "source"),
     "references": ("true", "all", "false"),
@@ -141,6 +153,7 @@ CHOICES = {
     "train.optimizer": tuple(OPTIMIZERS),
     "train.schedule": tuple(SCHEDULES),
     "train.precision": ("fp32", "bf16"),
+    "prune.kind": KINDS,
     "wandb.mode": ("auto", "online", "offline", "disabled"),
 }
 
@@ -214,9 +227,27 @@ def check_values(config: Config) -> None:
     dropout = given["backbone.dropout"]
     if dropout is not None and not 0 <= dropout < 1:
         raise UsageError(f"backbone.dropout={dropout}: expected a number from 0 to less than 1")
+    check_prune(config)
     stress_of(config.tgt)
     if given["backbone.views"] < 1:
         raise UsageError(f"backbone.views={given['backbone.views']}: expected 1 or more")
+
+
+def check_prune(config: Config) -> None:
+    """UsageError where there is nothing that could be pruned."""
+    amount = config.prune.amount
+    if not 0 <= amount < 1:
+        raise UsageError(f"prune.amount={amount}: expected a share from 0 to less than 1, as in prune.amount=0.5")
+    if amount and config.backbone["frozen"]:
+        raise UsageError(
+            f"prune.amount={amount} with backbone.frozen=true: a frozen backbone is not trained, and so could not make "
+            "up for what is taken out; expected backbone.frozen=false"
+        )
+    if amount and (config.init is None or not (Path(config.init) / "checkpoint.pt").is_file()):
+        raise UsageError(
+            f"prune.amount={amount} with init={config.init or 'null'}: only a trained network is pruned; expected "
+            f"init=RUN, or python -m dafw.prune RUN amount={amount}, with the folder of a finished run"
+        )
 
 
 # ---- nodes
@@ -290,8 +321,10 @@ def _init(config: Config) -> str:
     """Transfer starts from the source model, a network of published weights from these, everything else at random."""
     setting: Setting = METHODS.get(config.method["name"]).setting
     default = RULES[setting].init
-    published = config.backbone["frozen"] or config.backbone["name"] == "published"
-    return "imagenet" if default == "random" and published else default
+    network = backbone(config.backbone["name"])
+    if default != "random" or not (config.backbone["frozen"] or getattr(network, "published", False)):
+        return default
+    return "imagenet" if getattr(network, "modality", "image") == "image" else "published"
 
 
 def default_method(name: str) -> dict[str, Any]:

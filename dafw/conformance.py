@@ -11,53 +11,27 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dafw import augment
-from dafw.backbones.convnet import ConvNet
-from dafw.classifier import Classifier
-from dafw.domain import Domain, Table
+from dafw.made import EVERY, IMAGES, Made, made_model, made_pair
 from dafw.method import Method
-from dafw.pair import Data, Pair, Protocol
+from dafw.pair import Data, Pair
 from dafw.registry import METHODS, Option, about, options
-from dafw.setting import RULES, Progress, Setting, Step
+from dafw.setting import RULES, Progress, Step
+from dafw.split import to_float
 from dafw.trainer import Fitted, Training, fit, make_optimizer, run_updates
 
-CLASSES = ("circle", "square", "star")
 TRAINING = Training(
     steps=8, batch_size=12, optimizer="sgd", lr=0.05, schedule="constant", weight_decay=0.0, precision="fp32"
 )
 
 
-# ---- a pair that is made in a moment
-
-
-def made_table(count: int, shift: float, seed: int) -> Table:
-    """uint8 images (count, 1, 8, 8): a bright square whose place tells the class, on noise around `shift`."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % len(CLASSES)
-    images = 60 * torch.rand((count, 1, 8, 8), generator=generator) + shift
-    for row, label in enumerate(labels.tolist()):
-        images[row, :, 2 * label : 2 * label + 3, 2 * label : 2 * label + 3] += 120
-    return Table(images.to(torch.uint8), labels)
-
-
-def made_pair(setting: Setting, seed: int = 0) -> Pair:
-    """Source and target of three classes, 48 + 24 examples each."""
-    source = Domain("made", CLASSES, made_table(48, 0.0, 1), made_table(24, 0.0, 2))
-    target = Domain("made2", CLASSES, made_table(48, 60.0, 3), made_table(24, 60.0, 4))
-    return Pair([source], target, setting, seed, Protocol(), augment.views("image"), torch.device("cpu"))
-
-
-def made_model(seed: int, classes: int) -> Classifier:
-    torch.manual_seed(seed)
-    model = Classifier(ConvNet(1, 4), classes, feature_dim=16)
-    model.pretrained = frozenset(n for n, _ in model.named_parameters() if not n.startswith("head."))
-    return model
+# ---- a method on a pair that is made in a moment
 
 
 @dataclass
@@ -82,13 +56,17 @@ class Case:
 
 
 def case(
-    method_class: type[Method], seed: int = 0, change: Callable[[Pair], None] | None = None, **values: Any
+    method_class: type[Method],
+    seed: int = 0,
+    change: Callable[[Pair], None] | None = None,
+    made: Made = IMAGES,
+    **values: Any,
 ) -> Case:
     """The method on the made pair; `change` may alter the pair before the method sees it."""
-    pair = made_pair(method_class.setting, seed)
+    pair = made_pair(method_class.setting, seed, made)
     if change is not None:
         change(pair)
-    model = made_model(seed, len(pair.classes))
+    model = made_model(seed, len(pair.classes), made)
     torch.manual_seed(seed)
     method = method_class(model, **{**sample_values(method_class), **values})
     start = copy.deepcopy(model)
@@ -129,10 +107,14 @@ def outcome(trained: Case, fitted: Fitted) -> dict[str, Tensor]:
 
 
 def trained(
-    method_class: type[Method], seed: int = 0, change: Callable[[Pair], None] | None = None, **values: Any
+    method_class: type[Method],
+    seed: int = 0,
+    change: Callable[[Pair], None] | None = None,
+    made: Made = IMAGES,
+    **values: Any,
 ) -> dict[str, Tensor]:
-    made = case(method_class, seed, change, **values)
-    return outcome(made, made.train())
+    ready = case(method_class, seed, change, made, **values)
+    return outcome(ready, ready.train())
 
 
 # ---- the checks
@@ -178,7 +160,7 @@ def check_weights(method_class: type[Method]) -> None:
 
         default = next(o.default for o in options(method_class) if o.name == name)
         ordinary = _terms(moved(case(method_class)))
-        double = _terms(moved(case(method_class, 0, None, **{name: 2 * default})))
+        double = _terms(moved(case(method_class, 0, None, IMAGES, **{name: 2 * default})))
         for once, twice in zip(ordinary, double, strict=True):
             for loss, value in once.items():
                 wanted = 2 * value if scaled(loss) else value
@@ -187,7 +169,7 @@ def check_weights(method_class: type[Method]) -> None:
                 )
         terms = sorted({loss for losses in ordinary for loss in losses})
         assert any(map(scaled, terms)), f"{name} scales none of the terms {', '.join(terms)}"
-        made = moved(case(method_class, 0, None, **{name: 0.0}))
+        made = moved(case(method_class, 0, None, IMAGES, **{name: 0.0}))
         for step in steps_of(made, 0, 0.5):
             parameters = [p for p in made.method.model.parameters() if p.requires_grad]
             total = torch.stack(list(step.losses.values())).sum()
@@ -217,7 +199,7 @@ def _terms(made: Case) -> list[dict[str, Tensor]]:
     return [{k: v.detach() for k, v in step.losses.items()} for step in steps_of(made, 0, 0.5)]
 
 
-def check_target_labels_hidden(method_class: type[Method]) -> None:
+def check_target_labels_hidden(method_class: type[Method], made: Made = IMAGES) -> None:
     """Where the setting forbids target labels, permuting them leaves every bit of training as it was."""
     if RULES[method_class.setting].shots:
         return
@@ -227,10 +209,11 @@ def check_target_labels_hidden(method_class: type[Method]) -> None:
             if split is not None:
                 split.labels = (split.labels + 1) % len(pair.classes)
 
-    assert same(trained(method_class), trained(method_class, change=permute)), "training depends on the target's labels"
+    ordinary, permuted = (trained(method_class, change=change, made=made) for change in (None, permute))
+    assert same(ordinary, permuted), "training depends on the target's labels"
 
 
-def check_inputs_used(method_class: type[Method]) -> None:
+def check_inputs_used(method_class: type[Method], made: Made = IMAGES) -> None:
     """Every domain that the setting shows is looked at: other inputs there give another model."""
     rule = RULES[method_class.setting]
     seen = {
@@ -238,24 +221,24 @@ def check_inputs_used(method_class: type[Method]) -> None:
         "target": {"train": ("target_train",), "stream": ("target_test",), "none": ()}[rule.target],
         "labelled target": ("shots",) if rule.shots else (),
     }
-    ordinary = trained(method_class)
+    ordinary = trained(method_class, made=made)
     for part, names in seen.items():
         for name in names:
 
-            def darken(pair: Pair, name: str = name) -> None:
+            def change(pair: Pair, name: str = name) -> None:
                 split = getattr(pair, name)
-                split.table = 255 - split.table
+                split.table = made.changed(split.table)
 
-            assert not same(ordinary, trained(method_class, change=darken)), (
+            assert not same(ordinary, trained(method_class, change=change, made=made)), (
                 f"training never looks at the {part} inputs"
             )
 
 
-def check_seed(method_class: type[Method]) -> None:
+def check_seed(method_class: type[Method], made: Made = IMAGES) -> None:
     """The same seed gives the same bits twice, another seed gives others."""
-    first = trained(method_class, seed=0)
-    assert same(first, trained(method_class, seed=0)), "two runs of one seed differ"
-    assert not same(first, trained(method_class, seed=1)), "two seeds give the same bits"
+    first, again, other = (trained(method_class, seed, made=made) for seed in (0, 0, 1))
+    assert same(first, again), "two runs of one seed differ"
+    assert not same(first, other), "two seeds give the same bits"
 
 
 def check_trained(method_class: type[Method]) -> None:
@@ -270,14 +253,13 @@ def check_trained(method_class: type[Method]) -> None:
     assert not still, f"{', '.join(still)} never moved in training: leave it out by requires_grad_(False), or train it"
 
 
-def check_state_dict(method_class: type[Method]) -> None:
+def check_state_dict(method_class: type[Method], made: Made = IMAGES) -> None:
     """A state saved and loaded into a new instance answers the same."""
-    made = case(method_class)
-    made.train()
-    fresh = case(method_class, seed=1)
-    fresh.method.load_state_dict(made.method.state_dict())
-    inputs = made.pair.target_test.inputs
-    for got, wanted in zip(fresh.method.predict(inputs), made.method.predict(inputs), strict=True):
+    first, fresh = case(method_class, made=made), case(method_class, seed=1, made=made)
+    first.train()
+    fresh.method.load_state_dict(first.method.state_dict())
+    inputs = first.pair.target_test.inputs
+    for got, wanted in zip(fresh.method.predict(inputs), first.method.predict(inputs), strict=True):
         assert torch.equal(got, wanted), "a loaded state predicts otherwise than the one that was saved"
 
 
@@ -308,22 +290,22 @@ def another_value(option: Option) -> Any:
     )
 
 
-def check_predict(method_class: type[Method]) -> None:
+def check_predict(method_class: type[Method], made: Made = IMAGES) -> None:
     """`predict` changes nothing, and a row's answer is the same alone and in a batch; a stream is answered once."""
-    made = case(method_class)
-    fitted = made.train()
-    before = state_of(made.method)
-    inputs = made.pair.target_test.inputs
-    together = made.method.predict(inputs).logits
-    assert same(before, state_of(made.method)), "predict changes the method's state: it adapts to what it is asked"
-    alone = torch.cat([made.method.predict(row[None]).logits for row in inputs])
+    ready = case(method_class, made=made)
+    fitted = ready.train()
+    before = state_of(ready.method)
+    inputs = ready.pair.target_test.inputs
+    together = ready.method.predict(inputs).logits
+    assert same(before, state_of(ready.method)), "predict changes the method's state: it adapts to what it is asked"
+    alone = torch.cat([ready.method.predict(row[None]).logits for row in inputs])
     assert torch.allclose(together, alone, atol=1e-4), "predict's answer to a row depends on the rest of the batch"
-    assert together.shape == (len(inputs), len(made.pair.classes)), (
+    assert together.shape == (len(inputs), len(ready.pair.classes)), (
         f"predict's logits have shape {tuple(together.shape)}"
     )
-    floats = made.method.predict(inputs.float() / 255).logits
-    assert torch.allclose(together, floats, atol=1e-4), "predict answers uint8 inputs and floats in [0, 1] differently"
-    if made.pair.stream:
+    floats = ready.method.predict(to_float(inputs)).logits
+    assert torch.allclose(together, floats, atol=1e-4), "predict answers inputs as they are held and floats differently"
+    if ready.pair.stream:
         assert fitted.answers is not None
         index, logits = fitted.answers
         assert index.sort().values.tolist() == list(range(len(inputs))), "the stream is not answered once an example"
@@ -337,9 +319,11 @@ def check_documented(method_class: type[Method]) -> None:
     assert paper, 'its docstring names no paper with its year, as in "(Ganin et al. 2016, JMLR 17(59), eq. 9-10)"'
 
 
-CHECKS: dict[str, Callable[[type[Method]], None]] = {
+CHECKS: dict[str, Callable[..., None]] = {
     name: function for name, function in list(globals().items()) if name.startswith("check_")
 }
+OF_MODALITIES = ("check_target_labels_hidden", "check_inputs_used", "check_seed", "check_state_dict", "check_predict")
+OTHERS = [(name, made) for made in EVERY if made is not IMAGES for name in OF_MODALITIES]  # beside images
 
 
 def exemptions(method_class: type[Method]) -> dict[str, str]:
@@ -354,17 +338,19 @@ def exemptions(method_class: type[Method]) -> dict[str, str]:
 def failures(name: str) -> Iterator[tuple[str, str | None]]:
     """Each check of the method registered under this name, with what it found wrong, or None."""
     method_class = METHODS.get(name)
-    for check, function in CHECKS.items():
+    for check, made in [*((check, IMAGES) for check in CHECKS), *OTHERS]:
         if check in exemptions(method_class):
             continue
+        label = check if made is IMAGES else f"{check} ({made.modality})"
+        function = partial(CHECKS[check], made=made) if check in OF_MODALITIES else CHECKS[check]
         try:
             function(method_class)
         except AssertionError as error:
-            yield check, str(error)
+            yield label, str(error)
         except Exception as error:  # a stranger's code may fail in any way: that is a finding too
-            yield check, f"{type(error).__name__}: {error}"
+            yield label, f"{type(error).__name__}: {error}"
         else:
-            yield check, None
+            yield label, None
 
 
 def source_of(path: Path) -> list[str]:

@@ -19,11 +19,14 @@ from dafw.errors import UsageError
 class Table:
     """Examples held once in memory: inputs (N, ...) of one shape and labels (N,) int64.
 
-    Images are uint8 (N, C, H, W).
+    Images are uint8 (N, C, H, W). A text is its UTF-8 bytes, uint8 (N, bytes), 0 at its end, until a backbone's
+    tokeniser makes int64 (N, 2, tokens) of it, ids and mask. Speech is int16 (N, samples).
+    originals: what the inputs were made of, where a person cannot read them (the bytes of a text): (N, ...)
     """
 
     inputs: Tensor
     labels: Tensor
+    originals: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):
@@ -33,7 +36,7 @@ class Table:
         return len(self.labels)
 
     def rows(self, index: Tensor) -> Table:
-        return Table(self.inputs[index], self.labels[index])
+        return Table(self.inputs[index], self.labels[index], None if self.originals is None else self.originals[index])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -52,9 +55,11 @@ class Domain:
     name: what stands in tables and folder names
     classes: the class names, in the order of the labels; domains are matched by them, never by index
     train, test: its examples; None for a domain known only through published weights (ImageNet)
-    modality: what one example is: "image" or "features"
+    modality: what one example is: "image", "text", "audio" or, of a frozen backbone, "features"
     flip: whether a mirrored input keeps its label (true for objects, false for digits)
     recipe: the values it is published with, as dotted keys: {"image_size": 128, "train.steps": 2000}
+    rate: samples a second, of audio
+    notes: what is to be said wherever it is used: "12 of 960 clips are longer than 1 s: cut"
     """
 
     name: str
@@ -64,6 +69,8 @@ class Domain:
     modality: str = "image"
     flip: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    rate: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...] | None:

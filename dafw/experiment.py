@@ -19,7 +19,7 @@ import torch
 import dafw.record as records
 from dafw import assembly, judgement
 from dafw.assembly import Start
-from dafw.config import Config, Train, default_method, recipes_of, resolve
+from dafw.config import PUBLISHED, Config, Prune, Train, default_method, recipes_of, resolve
 from dafw.console import Console
 from dafw.errors import UsageError
 from dafw.identity import comparable, hash_of, identity
@@ -30,6 +30,7 @@ from dafw.registry import METHODS, VALIDATORS, nearest
 from dafw.setting import RULES, TARGET_SUPERVISED_REFERENCE, Reference, Setting
 from dafw.split import Split
 from dafw.store import as_typed, compose, words_of
+from dafw.teachers import Teachers, check_features, check_inputs, finished, kind_of, known_by, teachers_of
 from dafw.tracking import Tracker
 from dafw.trainer import check_trainable
 
@@ -85,13 +86,17 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
     config = resolve(raw)
     check(config)
     method = METHODS.get(config.method["name"])
-    if RULES[method.setting].shots or config.select != "last":  # what cannot be had is told before a run is trained
-        check_selectable(config, assembly.image_pair(config))
-    dependencies = depend(raw, config, console)
+    teachers = teachers_of(config)
+    if RULES[method.setting].shots or config.select != "last" or teachers:  # told before any run is trained
+        inputs = assembly.input_pair(config)
+        check_selectable(config, inputs)
+        check_inputs(config, teachers, inputs)
+    dependencies = depend(raw, config, teachers, console)
     init = start_from(dependencies.init)
     config, pair, network = assembly.build_pair(config, init, console.note)
     start = init if dependencies.start is None else start_from(dependencies.start)
-    depends_on = identity(config, pair, dependencies.hashes)
+    check_features(teachers, pair)
+    depends_on = identity(known_by(teachers, config, lambda run: run.hash), pair, dependencies.hashes)
     config_hash = hash_of(depends_on)
     parent = (
         Path(config.out) / f"{name_of(config.src)}-{name_of(config.tgt)}".replace("/", "_") / method.registered_name
@@ -113,7 +118,7 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
             console.once(line)
         init_run = dependencies.init.hash if dependencies.init is not None else None
         equal = comparable(raw, pair, init_run)
-        described = describe(raw, config, equal, pair.fingerprints, depends_on)
+        described = describe(raw, config, teachers, equal, pair.fingerprints, depends_on)
         try:
             return Job(config, pair, built, data, folder, described, dependencies, console, tracker).train()
         except BaseException as error:
@@ -127,13 +132,19 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
 
 
 def describe(
-    raw: Config, config: Config, equal: dict[str, Any], fingerprints: dict[str, Any], depends_on: dict[str, Any]
+    raw: Config,
+    config: Config,
+    teachers: Teachers,
+    equal: dict[str, Any],
+    fingerprints: dict[str, Any],
+    depends_on: dict[str, Any],
 ) -> dict[str, Any]:
     """The keys of result.json that say what a run is, how to repeat it and what it may be compared with."""
     choices, changed = words_of(raw)
+    _, of_its_kind = words_of(known_by(teachers, raw, kind_of))
     unset = resolve(replace(raw, train=Train()))  # a reference is given all of it, typed or not
     usual = {as_typed(f"train.{key}", value) for key, value in dataclasses.asdict(unset.train).items()}
-    own = [word for word in changed if word.startswith(("method.", "train.")) and word not in usual]
+    own = [word for word in of_its_kind if word.startswith(("method.", "train.")) and word not in usual]
     budget = tuple(f"train.{key}=" for key in ("steps", "batch_size", "precision"))
     return {
         "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
@@ -142,7 +153,7 @@ def describe(
         "comparable": equal,
         "comparable_hash": hash_of(equal),
         "identity": {
-            **{key: depends_on[key] for key in ("dafw", "plugins", "torch")},
+            **{key: depends_on[key] for key in ("dafw", "plugins", "torch", "weights")},
             "data": fingerprints,
         },
         "config_hash": hash_of(depends_on),
@@ -156,11 +167,13 @@ def check(config: Config) -> None:
             f"select={config.select}: {config.method['name']} answers each test example once, as it comes; "
             "expected select=last"
         )
-    known = ["random", "imagenet", "source"]
+    known = ["random", *PUBLISHED, "source"]
     pretrainings = [n for n in METHODS.names() if METHODS.get(n).setting is Setting.SELF_SUPERVISED]
     init = config.init or ""
-    if init not in [*known, *pretrainings] and not (Path(init) / "checkpoint.pt").exists():
-        raise UsageError(f"init={init}: neither a run folder nor an init; {nearest(init, [*known, *pretrainings])}")
+    if init not in [*known, *pretrainings]:
+        if not (Path(init) / "checkpoint.pt").exists():
+            raise UsageError(f"init={init}: neither a run folder nor an init; {nearest(init, [*known, *pretrainings])}")
+        finished("init", Path(init))
 
 
 def check_selectable(config: Config, pair: Pair) -> None:
@@ -179,7 +192,7 @@ def check_selectable(config: Config, pair: Pair) -> None:
             raise UsageError(f"select={rule}: it needs {part} examples and there are none here; expected select=last")
 
 
-def depend(raw: Config, config: Config, console: Console) -> Dependencies:
+def depend(raw: Config, config: Config, teachers: Teachers, console: Console) -> Dependencies:
     """Obtain the runs that this one starts from; the init goes to the first run of the chain."""
     method = METHODS.get(config.method["name"])
     init = config.init or ""
@@ -195,11 +208,11 @@ def depend(raw: Config, config: Config, console: Console) -> Dependencies:
             init_run = obtain(derived(raw, "source_only", init=None, labels=labels, backbone=plain), console)
         elif init in METHODS and METHODS.get(init).setting is Setting.SELF_SUPERVISED:
             init_run = obtain(derived(raw, init, init=None, labels=labels, backbone=plain), console)
-        elif init not in ("random", "imagenet"):
-            init_run = records.read(Path(init))
+        elif init not in ("random", *PUBLISHED):
+            init_run = finished("init", Path(init))
     if method.start != "init":
         start_run = obtain(derived(raw, method.start, init=raw.init), console)
-    return Dependencies(init_run, start_run)
+    return Dependencies(init_run, start_run, teachers)
 
 
 def derived(raw: Config, method: str, **changes: Any) -> Config:
@@ -253,7 +266,15 @@ def reference_rows(raw: Config, record: Record, console: Console) -> list[tuple[
             rows.append((role, other))
     place = next((i for i, (role, _) in enumerate(rows) if role == "upper"), len(rows))
     rows.insert(place, ("method", record))
-    return rows
+    named = [(key, run) for key, runs in teachers_of(raw).items() for run in runs]
+    return [*rows, *((key, run) for key, run in named if same_test(run, record))]
+
+
+def same_test(first: Record, second: Record) -> bool:
+    """Whether two runs answer the same target test examples, at whatever size."""
+    asked = [(r.result["tgt"], r.result["identity"]["data"]["tgt"], r.result["target"]) for r in (first, second)]
+    (*one, ours), (*other, theirs) = asked
+    return one == other and ours is not None and theirs is not None and ours["examples"] == theirs["examples"]
 
 
 def reference_config(raw: Config, reference: Reference) -> Config:
@@ -266,7 +287,7 @@ def reference_config(raw: Config, reference: Reference) -> Config:
     shots = raw.tgt["labels_per_class"] if reference.same_shots else None
     changes: dict[str, Any] = {"train": chain.train, "tgt": {**raw.tgt, "labels_per_class": shots}}
     if reference.init is not None:
-        changes["init"] = reference.init
+        changes |= {"init": reference.init, "prune": Prune()}  # other weights than those that were pruned
     return derived(raw, reference.method, **changes)
 
 

@@ -12,29 +12,29 @@ from torch import Tensor, nn
 
 from dafw import cache
 from dafw.backbone import Backbone
-from dafw.classifier import to_float
 from dafw.domain import Domain, Table
 from dafw.pair import View
-from dafw.split import generator
+from dafw.split import generator, to_float
 
 
 class FrozenBackbone(Backbone):
     """Standardises cached features (B, D) by the mean and standard deviation of the source's training features.
 
-    Images (B, C, H, W) pass through the frozen network first, so that a finished run also answers to images. The
+    Inputs of the network's own `shape` pass through it first, so that a finished run also answers to images. The
     network is no submodule: it is never trained, nor saved with the run (its published weights are).
     """
 
-    def __init__(self, network: nn.Module, features: Tensor | None, width: int):
+    def __init__(self, network: nn.Module, features: Tensor | None, width: int, shape: tuple[int, ...]):
         nn.Module.__init__(self)
         mean, std = (torch.zeros(width), torch.ones(width)) if features is None else _moments(features)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.features = width
+        self.shape = shape
         self._network = [network]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if inputs.ndim == 4:
+        if tuple(inputs.shape[1:]) == self.shape:
             inputs = encode(self._network[0], inputs)
         return (inputs - self.mean) / self.std
 
@@ -49,11 +49,13 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def encode(network: nn.Module, images: Tensor) -> Tensor:
-    """Features (B, D) of images in eval mode, on the network's device."""
+def encode(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Features (B, D) of inputs (B, ...) in eval mode, on the network's device."""
     network.eval()
     device = next(network.parameters()).device
-    inputs = to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
+    inputs = to_float(inputs.to(device))
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
     return network(inputs).float()
 
 
@@ -69,15 +71,15 @@ def fingerprint(network: nn.Module) -> str:
 def features_of(
     table: Table, network: nn.Module, weights: str, views: int, weak: View, flip: bool, note: Callable[[str], None]
 ) -> Table:
-    """The features (N, views, D) of a table of images, computed now or found in the cache.
+    """The features (N, views, D) of a table, computed now or found in the cache.
 
-    View 0 is the image as it is, the others are weak views. The key is the weights, the data (its size included),
+    View 0 is the example as it is, the others are weak views. The key is the weights, the data (its size included),
     the number of views and whether they flip.
     """
     key = hashlib.blake2b(repr((weights, table.fingerprint, views, flip and views > 1)).encode(), digest_size=16)
     path = cache.folder("features") / f"{key.hexdigest()}.npy"
     if not path.exists():
-        note(f"features of {len(table)} images, computed once: {path}")
+        note(f"features of {len(table)} examples, computed once: {path}")
         device = next(network.parameters()).device
         parts = []
         for rows in torch.arange(len(table)).split(64):
@@ -92,7 +94,7 @@ def features_of(
 
 
 def encoded(domain: Domain, convert: Callable[[Table], Table]) -> Domain:
-    """The domain with features in place of images."""
+    """The domain with features in place of its inputs."""
     assert domain.train is not None
     assert domain.test is not None
     return Domain(domain.name, domain.classes, convert(domain.train), convert(domain.test), "features", domain.flip)

@@ -13,16 +13,18 @@ from typing import Any
 import torch
 
 import dafw
-from dafw.config import Config, backbone, dataset, resolve
+from dafw.config import PUBLISHED, Config, backbone, dataset, resolve
+from dafw.modalities import modality
 from dafw.pair import Pair
 from dafw.registry import METHODS, VALIDATORS, source_file
 
 VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
 PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
-INITS = {"random", "imagenet", "source"}
+INITS = {"random", *PUBLISHED, "source"}
 NOT_RESULTS = {
     "plots.py",
     "plots_diagnosis.py",
+    "plots_examples.py",
     "pictures.py",
     "symptoms.py",
     "statistics.py",
@@ -35,7 +37,13 @@ NOT_RESULTS = {
     "conduct.py",
     "tuning.py",
     "study.py",
+    "prune.py",
+    "cost.py",
+    "answering.py",
 }
+
+
+PRUNED = {"channels": "channels", "magnitude": "weights"}
 
 
 @functools.cache
@@ -43,7 +51,9 @@ def source_hash() -> str:
     """A hash of the package's source, without what only shows results. The plug-ins count one by one, where used."""
     digest = hashlib.blake2b(digest_size=16)
     root = Path(inspect.getfile(dafw)).parent
-    plugins = {root / folder for folder in ("methods", "datasets", "experiments", "report")}  # backbones share code
+    plugins = {
+        root / folder for folder in ("methods", "datasets", "experiments", "report", "export")
+    }  # backbones share code
     for file in sorted(root.rglob("*.py")):
         if file.name not in NOT_RESULTS and not plugins.intersection(file.parents):
             digest.update(file.relative_to(root).as_posix().encode())
@@ -76,14 +86,16 @@ def comparable(raw: Config, pair: Pair, init_run: str | None) -> dict[str, Any]:
     config = resolve(raw, with_method=False)
     init = str(config.init)
     start = init if init in INITS or init in METHODS else f"run {init_run}"
-    if init == "imagenet":
-        start = f"imagenet {weights_hash(config, pair) or ''}".strip()
+    if init in PUBLISHED:
+        start = f"{init} {weights_hash(config, pair) or ''}".strip()
+    if config.prune.amount:
+        start += f" without {100 * config.prune.amount:.3g} % of its {PRUNED[config.prune.kind]}"
     body = {key: value for key, value in _without_places(config.backbone).items() if key != "name"}
     every = "five times a run" if config.eval.every is None else f"every {config.eval.every} steps"
     return {
         "pair": " → ".join(["+".join(d.name for d in pair.sources), pair.target.name]),
         "data": hash_of(pair.fingerprints),
-        "image size": pair.image_shape[-1] if pair.image_shape else None,
+        **modality(pair.modality).said(pair.input_shape),
         "classes": f"{len(pair.classes)}, {config.labels}",
         "split": f"seed {config.split_seed}, {config.src['validation']} of source and {config.tgt['validation']} of "
         "target train for validation",

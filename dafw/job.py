@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dafw.errors import UsageError
 from dafw.evaluation import scores
 from dafw.evidence import Evidence, cheap_validators, evidence_of, validate
 from dafw.method import Method
+from dafw.modalities import modality
 from dafw.pair import Data, Pair
 from dafw.record import Record
 from dafw.registry import VALIDATORS
@@ -28,32 +30,34 @@ from dafw.selection import ORACLE, chosen, score_of
 from dafw.setting import Output
 from dafw.split import generator
 from dafw.stress import stress_of
+from dafw.teachers import Teachers, said_of, with_those_behind
 from dafw.tracking import Tracker
 from dafw.trainer import fit, total_steps
 
 
 @dataclass
 class Dependencies:
-    """The runs that a run starts from: the one that `init` names and the one its method starts from."""
+    """The runs that a run could not be without.
+
+    init: the one that `init` names; start: the one its method starts from; teachers: those its method's options name
+    """
 
     init: Record | None
     start: Record | None
+    teachers: Teachers = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[Record]:
+        return [*(r for r in (self.init, self.start) if r is not None), *itertools.chain(*self.teachers.values())]
 
     @property
     def hashes(self) -> list[str]:
-        return [r.hash for r in (self.init, self.start) if r is not None]
+        return [record.hash for record in self.all]
 
     @property
     def seconds(self) -> float:
         """Of every run that this one could not be without, once: the start of a frozen network has its init too."""
-        found: dict[Path, Record] = {}
-        left = [r for r in (self.init, self.start) if r is not None]
-        while left:
-            record = left.pop()
-            if record.folder not in found:
-                found[record.folder] = record
-                left += [r for path in record.result["depends_on"] if (r := records.read(Path(path))) is not None]
-        return sum(float(record.result["seconds"]) for record in found.values())
+        return sum(float(record.result["seconds"]) for record in with_those_behind(self.all))
 
 
 def described_run(config: Config, pair: Pair) -> dict[str, Any]:
@@ -77,8 +81,10 @@ def name_of(node: dict[str, Any]) -> str:
 
 def data_name(node: dict[str, Any]) -> str:
     """What a data set is called: its name, or the stem of the path it was read from."""
-    path = node.get("path") or (node["root"] if node["name"] == "folder" else None)
-    return Path(path).stem if path else str(node["name"])
+    path = node.get("path") or (node["root"] if node["name"] in ("folder", "audio") else None)
+    if not path:
+        return "-".join([str(node["name"]), *(node.get("speakers") or [])])
+    return Path(str(path).partition("*")[0].removesuffix(".gz")).stem  # reviews.jsonl.gz; hf's reviews/*.csv
 
 
 def begin_tracking(tracker: Tracker, config: Config, folder: Path, plain: dict[str, Any]) -> None:
@@ -239,10 +245,10 @@ class Job:
             "evaluations": self.evaluations,
             "classes": list(pair.classes),
             "counts": pair.counts,
-            "protocol": protocol_lines(self.config, pair),
+            "protocol": protocol_lines(self.config, pair) | said_of(self.dependencies.teachers),
             "notes": pair.notes,
             "remarks": list(getattr(method, "notes", [])),
-            "depends_on": [str(r.folder) for r in (self.dependencies.init, self.dependencies.start) if r],
+            "depends_on": [str(record.folder) for record in self.dependencies.all],
             "versions": {"torch": torch.__version__, "dafw": __version__},
             "device": str(pair.device),
             **self.described,
@@ -284,7 +290,13 @@ def drawn(count: int, most: int = 2000) -> torch.Tensor:
 
 
 # the default recipes saw the labels of other splits of these targets, and every table says so
-DEVELOPMENT_PAIRS = {("synth", "digits"), ("mnist", "usps")}
+DEVELOPMENT_PAIRS = {
+    ("synth", "digits"),
+    ("mnist", "usps"),
+    ("vader/amazon", "vader/tweets"),
+    ("espeak", "fsdd"),
+    ("espeak", "spoken_digits"),
+}
 
 
 def peak_memory(device: torch.device) -> float:
@@ -296,11 +308,10 @@ def peak_memory(device: torch.device) -> float:
 
 def protocol_lines(config: Config, pair: Pair) -> dict[str, Any]:
     """Under which rules the number was measured."""
-    sides = f"{config.image_size}x{config.image_size}"
     development = (data_name(config.src), data_name(config.tgt)) in DEVELOPMENT_PAIRS
     return {
         "pair": "a development pair: the default recipes were chosen on it" if development else "chose nothing in dafw",
-        "image size": sides,
+        **modality(pair.modality).said(pair.input_shape),
         "labels": config.labels,
         "classes": len(pair.classes),
         "split seed": config.split_seed,

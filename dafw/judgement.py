@@ -91,7 +91,7 @@ def table(rows: Sequence[tuple[str, Record]]) -> list[dict[str, Any]]:
         notes = [*(["found again"] if record.reused else []), *record.result["remarks"]]
         shown.append(
             {
-                "role": ROLES[role],
+                "role": ROLES.get(role, role),  # a run that an option names, such as a teacher, is called by it
                 "method": record.result["method"],
                 "target": record.result["target"],
                 "source": record.result["source"],

@@ -28,12 +28,14 @@ class Method(nn.Module):
     setting: what it may see
     start: "init", or the name of the method whose run it starts from
     steps: 0 for closed forms (everything happens in `finish`); None: as many as the config says
+    runs: the hyper-parameters that name finished runs, which this one then depends on: ("teacher",)
     recipe: published `train.*` values, {"train.lr": 0.01}; the config shows them and the command line overrides them
     """
 
     setting: Setting
     start: str = "init"
     steps: int | None = None
+    runs: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = {}
 
     def __init__(self, model: Classifier):

@@ -13,7 +13,7 @@ from dafw.classes import match
 from dafw.domain import Domain, Table
 from dafw.errors import UsageError
 from dafw.setting import RULES, Batch, Examples, Labelled, Setting
-from dafw.split import Split, generator, join, set_aside
+from dafw.split import Split, generator, join, set_aside, to_float
 
 if TYPE_CHECKING:
     from dafw.classifier import Classifier
@@ -66,7 +66,8 @@ class Pair:
     views: Mapping[str, View]
     device: torch.device
     notes: list[str] = field(default_factory=list)
-    image_shape: tuple[int, ...] = ()
+    modality: str = "image"  # what an example was before a frozen network made features of it, and its shape
+    input_shape: tuple[int, ...] = ()
     fingerprints: dict[str, Any] = field(default_factory=dict)  # of the data as they were read, "src" and "tgt"
     weights: str | None = None  # the fingerprint of the frozen network whose features are the inputs
 
@@ -134,7 +135,9 @@ class Pair:
             labels = to_pair[table.labels]
             rows = (labels >= 0).nonzero().squeeze(1)
             domains = torch.full((len(rows),), number)
-            splits.append(Split(table.inputs, rows, labels[rows], domains, self.device, f"{domain.name} {part}"))
+            views = domain.modality == "features"
+            name = f"{domain.name} {part}"
+            splits.append(Split(table.inputs, rows, labels[rows], domains, self.device, name, views, table.originals))
         counted = torch.cat([s.labels for s in splits]).bincount(minlength=len(self.classes))
         for new in sorted(set(to_pair.tolist()) - {-1}):
             if counted[new] == 0:
@@ -328,8 +331,7 @@ class Pair:
         def draw(view: str, draw_number: int) -> Tensor:
             if draw_number:
                 return augmented(view, draw_number)
-            clean = split.clean(positions)
-            return clean.float() / 255 if clean.dtype == torch.uint8 else clean
+            return to_float(split.clean(positions))
 
         return Examples(draw, examples.index, examples.domain)
 
@@ -354,7 +356,10 @@ def _check_size(batch_size: int, size: int, available: int, part: str) -> None:
 
 
 def _concatenated(train: Table, test: Table) -> Table:
-    return Table(torch.cat([train.inputs, test.inputs]), torch.cat([train.labels, test.labels]))
+    originals = None
+    if train.originals is not None and test.originals is not None:
+        originals = torch.cat([train.originals, test.originals])
+    return Table(torch.cat([train.inputs, test.inputs]), torch.cat([train.labels, test.labels]), originals)
 
 
 def _some(names: Sequence[str]) -> str:

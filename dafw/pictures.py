@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dafw import assembly, plots, plots_diagnosis
+from dafw import assembly, plots, plots_diagnosis, plots_examples
 from dafw.class_changes import confusion, matched
 from dafw.config import Config, resolve
 from dafw.console import Console
@@ -34,11 +34,11 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     after = features(assembly.load(record.folder), pair)
     before = None if lower is None else features(assembly.load(lower.folder), pair)
     drawn.append(plots.tsne(before, after, folder / "tsne.png", classes))
-    images = images_of(config, saved["index"])
-    if images is not None:
-        right, confidences = (saved["labels"], saved["predicted"]), saved["probabilities"].max(1)
-        drawn.append(plots.examples(images, *right, confidences, classes, folder / "examples.png"))
-    return drawn
+    split = assembly.input_pair(resolve(config)).target_test  # what a person can look at, also of frozen features
+    shown, confidences = split.shown(torch.from_numpy(saved["index"])), saved["probabilities"].max(1)
+    answers = (saved["labels"], saved["predicted"], confidences)
+    picture = plots_examples.examples(pair.modality, shown, *answers, classes, folder / "examples.png")
+    return [*drawn, picture] if picture is not None else drawn
 
 
 def diagnosis(record: Record, lower: Record | None, folder: Path) -> list[Path]:
@@ -52,14 +52,6 @@ def diagnosis(record: Record, lower: Record | None, folder: Path) -> list[Path]:
         difference = confusion(labels, after, len(classes)) - confusion(labels, before, len(classes))
         drawn.append(plots_diagnosis.changes(found["against_lower"], difference, classes, folder / "changes.png"))
     return drawn
-
-
-def images_of(config: Config, index: Any) -> Any:
-    """Target test images (N, C, H, W) uint8 in the order of the predictions, also where a run saw features."""
-    pair = assembly.image_pair(resolve(config))
-    if pair.target.modality != "image":
-        return None
-    return pair.target_test.clean(torch.from_numpy(index)).cpu().numpy()
 
 
 def features(method: Method, pair: Pair, most: int = 500) -> tuple[Any, Any, Any, Any]:

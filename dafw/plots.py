@@ -1,4 +1,4 @@
-"""The pictures of a run: curves, confusion matrix, t-SNE of the features, a strip of examples; each writes one PNG.
+"""The pictures of a run: curves, confusion matrix, t-SNE of the features; each writes one PNG.
 
 They draw on matplotlib's object interface, which keeps no state and needs no display.
 """
@@ -29,7 +29,6 @@ CURVE_NAMES = {
     "oracle/target_accuracy": ("target test (oracle, chooses nothing)", DOMAIN_COLOURS["target"]),
 }
 MOST_POINTS = 500  # of a domain, in a t-SNE
-MOST_EXAMPLES = 10  # in a row of the strip
 
 Domains = tuple[Any, Any, Any, Any]  # source features (N, D) and labels (N,), then the target's; a domain may be None
 
@@ -50,14 +49,6 @@ def tsne(before: Domains | None, after: Domains, path: Path, classes: Sequence[s
     At most 500 examples of a domain are drawn. Without names in `classes` the legend has their numbers.
     """
     return save(tsne_figure(before, after, classes), path)
-
-
-def examples(inputs: Any, labels: Any, predicted: Any, confidences: Any, classes: Sequence[str], path: Path) -> Path:
-    """A row of images that were answered right and one answered wrong, each up to ten drawn with a fixed seed.
-
-    inputs (N, C, H, W) uint8, labels and predicted (N,), confidences (N,) in [0, 1].
-    """
-    return save(examples_figure(inputs, labels, predicted, confidences, classes), path)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -259,37 +250,3 @@ def _legend(figure: Figure, names: Sequence[str], colours: Sequence[Any], marker
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(name)  # set here: matplotlib < 3.10 leaves out a label that begins with _
         text.set_parse_math(False)
-
-
-# ---- examples
-
-
-def examples_figure(inputs: Any, labels: Any, predicted: Any, confidences: Any, classes: Sequence[str]) -> Figure:
-    images, labels, predicted, confidences = map(np.asarray, (inputs, labels, predicted, confidences))
-    is_right = labels == predicted
-    figure = blank(11, 3.9)
-    parts: Any = figure.subfigures(2, 1)
-    for part, chosen, title in (
-        (parts[0], is_right, "right: {} of {}, predicted and its confidence"),
-        (parts[1], ~is_right, "wrong: {} of {}, predicted (true)"),
-    ):
-        rows = chosen.nonzero()[0]
-        part.suptitle(title.format(len(rows), len(labels)), fontsize=10, x=0.01, ha="left")
-        rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_EXAMPLES])
-        strip = part.subplots(1, MOST_EXAMPLES)
-        for axes in strip:
-            axes.axis("off")
-        for axes, row in zip(strip, rows, strict=False):
-            axes.imshow(_picture(images[row]), cmap="gray", vmin=0, vmax=255)
-            name = short(classes[predicted[row]], 15)
-            name += "" if is_right[row] else f"\n({short(classes[labels[row]], 15)})"
-            axes.set_title(name, fontsize=7, parse_math=False)
-            axes.text(
-                0.5, -0.04, f"{confidences[row]:.2f}", transform=axes.transAxes, ha="center", va="top", fontsize=7
-            )
-    return figure
-
-
-def _picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(C, H, W) as imshow wants it: colour last, and the first channel alone where they are not three."""
-    return image.transpose(1, 2, 0) if len(image) == 3 else image[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -22,17 +23,38 @@ def generator(*parts: Any) -> torch.Generator:
     return torch.Generator().manual_seed(mixed_seed(*parts))
 
 
+def to_float(inputs: Tensor) -> Tensor:
+    """uint8 images become floats in [0, 1], int16 sound floats in [-1, 1); anything else passes."""
+    if inputs.dtype == torch.uint8:
+        return inputs.float().div_(255)
+    return inputs.float().div_(2**15) if inputs.dtype == torch.int16 else inputs
+
+
 class Split:
-    """Rows of a table: what a method may see of a domain as a whole."""
+    """Rows of a table: what a method may see of a domain as a whole.
+
+    views: whether the table holds several views of an example, (N, views, D), of which the first is the clean one
+    originals: what the table was made of, in the same rows, where a person cannot read the table
+    """
 
     def __init__(
-        self, table: Tensor, rows: Tensor, labels: Tensor, domains: Tensor, device: torch.device, name: str = ""
+        self,
+        table: Tensor,
+        rows: Tensor,
+        labels: Tensor,
+        domains: Tensor,
+        device: torch.device,
+        name: str = "",
+        views: bool = False,
+        originals: Tensor | None = None,
     ):
         self.table = table
         self.rows = rows
         self.domains = domains
         self.name = name
         self.device = device
+        self.views = views
+        self.originals = originals
         self._labels: Tensor | None = labels
 
     def __len__(self) -> int:
@@ -41,11 +63,15 @@ class Split:
     def clean(self, rows: Tensor) -> Tensor:
         """The inputs of these rows of the split, (B, ...), without augmentation, on the device."""
         inputs = self.table[self.rows[rows].to(self.table.device)].to(self.device)
-        return inputs[:, 0] if inputs.ndim == 3 else inputs  # cached features (N, views, D): view 0 is the clean one
+        return inputs[:, 0] if self.views else inputs
+
+    def shown(self, rows: Tensor) -> Tensor:
+        """What a person looks at of these rows, on the CPU: the originals where there are some, else the inputs."""
+        return (self.table if self.originals is None else self.originals)[self.rows[rows]].cpu()
 
     @property
     def inputs(self) -> Tensor:
-        """All inputs (N, ...) in row order: uint8 images or float features."""
+        """All inputs (N, ...) in row order, as they are held: uint8 images, float features."""
         return self.clean(torch.arange(len(self)))
 
     @property
@@ -60,14 +86,17 @@ class Split:
         self._labels = labels
 
     def take(self, positions: Tensor, name: str) -> Split:
-        return Split(
-            self.table, self.rows[positions], self.labels[positions], self.domains[positions], self.device, name
+        return self._with(
+            rows=self.rows[positions], _labels=self.labels[positions], domains=self.domains[positions], name=name
         )
 
     def without_labels(self) -> Split:
         """The same rows with the labels gone, not merely hidden."""
-        split = Split(self.table, self.rows, self.labels, self.domains, self.device, self.name)
-        split._labels = None
+        return self._with(_labels=None)
+
+    def _with(self, **changes: Any) -> Split:
+        split = copy.copy(self)
+        split.__dict__.update(changes)
         return split
 
     def outputs(self, method: Any, batch_size: int = 512) -> Output:
@@ -104,4 +133,5 @@ def join(splits: Sequence[Split]) -> Split:
         torch.cat([s.domains for s in splits]),
         splits[0].device,
         "+".join(s.name for s in splits),
+        splits[0].views,
     )

@@ -149,7 +149,8 @@ def run_updates(
 
 def moving(method: Method, only: tuple[str, ...], optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """The optimiser's parameters that this step moves: those of the named submodules, all where none is named."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    # a method may hand over a whole network of which some layers stand still (backbone.layers=1)
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     if not only:
         return parameters
     chosen = {id(p) for name in only for p in method.get_submodule(name).parameters()}

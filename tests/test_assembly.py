@@ -14,19 +14,17 @@ from dafw.assembly import (
     build_classifier,
     build_method,
     build_pair,
-    common_shape,
     data_of,
     device_of,
     load_domains,
     protocol_of,
-    reconciled,
-    remembered,
 )
 from dafw.config import Config, Train, backbone, default_method, plain_node
-from dafw.conformance import CLASSES, made_table
-from dafw.domain import Domain, Table, resize
 from dafw.errors import UsageError
 from dafw.frozen import FrozenBackbone
+from dafw.made import CLASSES
+from dafw.modalities import image
+from dafw.modalities.image import reconciled
 from dafw.pair import Protocol
 from dafw.place import Place
 from dafw.registry import DATASETS, load_plugin, options
@@ -38,7 +36,7 @@ PLUGINS = """
 from enum import Enum
 from pathlib import Path
 from dafw import register_dataset
-from dafw.conformance import CLASSES, made_table
+from dafw.made import CLASSES, made_table
 from dafw.domain import Domain
 
 class Look(Enum):
@@ -67,8 +65,8 @@ p_one.calls = p_two.calls = calls
 @pytest.fixture(autouse=True)
 def plugins(write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Two made data sets, and every call of theirs; nothing is remembered from other tests."""
-    for name in ("_domains", "_resized", "_networks"):
-        monkeypatch.setattr(assembly, name, {})
+    for module, name in ((assembly, "_domains"), (assembly, "_networks"), (image, "_resized")):
+        monkeypatch.setattr(module, name, {})
     monkeypatch.setenv("DAFW_CACHE", str(tmp_path / "cache"))
     load_plugin(write("plugins.py", PLUGINS.format(seed=1)))
     return DATASETS.get("p_one").calls
@@ -98,11 +96,6 @@ def parts(given: Config, init: Start | None = None):
     notes: list[str] = []
     given, pair, network = build_pair(given, init, notes.append)
     return given, pair, network
-
-
-def images(name: str, channels: int, side: int) -> Domain:
-    tables = [made_table(12, 0.0, seed) for seed in (1, 2)]
-    return Domain(name, CLASSES, *(Table(resize(t.inputs, side, channels), t.labels) for t in tables))
 
 
 # ---- devices
@@ -173,67 +166,6 @@ def test_what_is_said_of_all_sources_holds_for_each(plugins):
     assert [call[0].download for call in plugins[:2]] == [False, False]
 
 
-def test_only_the_last_few_are_remembered():
-    cache: dict[Any, int] = {}
-    made: list[int] = []
-    for key in (1, 2, 3, 1, 4, 1):
-        remembered(cache, key, lambda key=key: made.append(key) or key, most=3)
-    assert made == [1, 2, 3, 4, 1]
-    assert len(cache) == 3
-
-
-# ---- one shape
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "typed", "shape"),
-    [
-        ((1, 28), (1, 16), None, (1, 28, 28)),  # the larger side
-        ((3, 20), (1, 24), None, (3, 24, 24)),  # colour where either has it
-        ((3, 96), (3, 32), None, (3, 32, 32)),  # at most what the network takes
-        ((1, 8), (1, 8), None, (1, 16, 16)),  # and at least 16
-        ((3, 96), (1, 32), 48, (3, 48, 48)),  # unless it is said
-        ((1, 28), (1, 16), 8, (1, 8, 8)),
-    ],
-)
-def test_the_shape_of_a_pair(one, two, typed, shape):
-    assert common_shape(config(image_size=typed), [images("one", *one)], images("two", *two)) == shape
-
-
-def test_published_weights_have_no_side_but_their_network_has_channels():
-    bare = Domain("imagenet", (), None, None)
-    given = config(backbone={**config().backbone, "name": "published"})
-    assert common_shape(given, [bare], images("two", 1, 40)) == (3, 40, 40)
-
-
-@pytest.mark.parametrize(
-    ("channels", "side", "shape", "line"),
-    [
-        (1, 28, (1, 16, 16), "made: 28x28 → 16x16 (area-averaged)"),
-        (1, 8, (1, 16, 16), "made: 8x8 → 16x16 (bilinear)"),
-        (1, 16, (3, 16, 16), "made: grey → colour by repetition"),
-        (3, 28, (1, 16, 16), "made: 28x28 → 16x16 (area-averaged), colour → grey"),
-    ],
-)
-def test_what_was_done_to_a_domain_is_said(channels, side, shape, line):
-    notes: list[str] = []
-    given = images("made", channels, side)
-    got = reconciled(given, shape, notes)
-    assert notes == [line]
-    assert torch.equal(got.train.inputs, resize(given.train.inputs, shape[1], shape[0]))
-    assert torch.equal(got.test.inputs, resize(given.test.inputs, shape[1], shape[0]))
-    assert reconciled(given, shape, notes).train is got.train  # resized once
-    assert len(notes) == 2
-
-
-def test_nothing_is_said_where_nothing_was_done():
-    notes: list[str] = []
-    given, bare = images("made", 1, 16), Domain("imagenet", (), None, None)
-    assert reconciled(given, (1, 16, 16), notes) is given
-    assert reconciled(bare, (3, 16, 16), notes) is bare
-    assert notes == []
-
-
 # ---- the pair
 
 
@@ -245,14 +177,14 @@ def test_the_protocol_stands_in_the_nodes():
 
 def test_a_pair_is_of_one_shape_and_says_what_it_took():
     given, pair, network = parts(in_node(config("dann", seed=3), "src", look="BRIGHT"))
-    assert (given.image_size, pair.image_shape, network) == (16, (1, 16, 16), None)
+    assert (given.image_size, pair.input_shape, network) == (16, (1, 16, 16), None)
     assert (pair.setting, pair.seed) == (Setting.UNSUPERVISED, 3)
     assert pair.notes == ["p_one: 8x8 → 16x16 (bilinear)", "p_two: 8x8 → 16x16 (bilinear)"]
     assert pair.batch(0, 4).source.inputs.shape == (4, 1, 16, 16)
 
 
 def test_a_target_of_published_weights_is_none():
-    with pytest.raises(UsageError, match=r"tgt=imagenet has no images, only published weights; .* as in tgt=cifar10"):
+    with pytest.raises(UsageError, match=r"tgt=imagenet has no examples, only published weights; .* as in tgt=cifar10"):
         parts(config(tgt="imagenet"))
 
 

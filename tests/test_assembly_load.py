@@ -17,13 +17,13 @@ from dafw.assembly import (
     build_method,
     data_of,
     load,
-    reconciled,
     saved_state,
     start_of,
 )
 from dafw.config import Config
-from dafw.conformance import CLASSES
 from dafw.errors import UsageError
+from dafw.made import CLASSES
+from dafw.modalities.image import reconciled
 from dafw.place import Place
 from dafw.registry import DATASETS
 
@@ -98,7 +98,7 @@ def test_a_checkpoint_holds_the_config_as_plain_values(tmp_path):
     saved(given, tmp_path / "run")
     state = checkpoint.load(tmp_path / "run" / "checkpoint.pt")
     assert state["classes"] == list(CLASSES)
-    assert state["image_shape"] == [1, 16, 16]
+    assert state["input_shape"] == [1, 16, 16]
     assert state["config"]["src"]["file"] == "a/b"
     assert state["config"]["train"] == asdict(given.train)
     json.dumps(state["config"])

@@ -8,7 +8,7 @@ import whole
 from whole import command
 
 from dafw import check
-from dafw.conformance import CHECKS
+from dafw.conformance import CHECKS, OTHERS
 from dafw.registry import METHODS
 
 surroundings = whole.surroundings  # a fixture
@@ -53,6 +53,7 @@ def test_the_command_passes_a_good_file(tmp_path: Path) -> None:
     assert [line.split() for line in told.out.splitlines()] == [
         ["mine"],
         *[[name, "ok"] for name in CHECKS],
+        *[[name, f"({made.modality})", "ok"] for name, made in OTHERS],
         ["all", "passed"],
     ]
 
@@ -114,6 +115,7 @@ def test_what_cannot_be_checked_is_one_line_and_exit_code_2(
 def test_a_registered_name_is_checked_like_a_file(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     ran = []
     monkeypatch.setattr("dafw.conformance.CHECKS", {"check_terms": lambda method_class: ran.append(method_class)})
+    monkeypatch.setattr("dafw.conformance.OTHERS", [])
     assert check.main(["source_only", "mcc"]) == 0
     assert ran == [METHODS.get("source_only"), METHODS.get("mcc")]
     assert capsys.readouterr().out.splitlines()[0] == "source_only"

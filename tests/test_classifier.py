@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dafw.backbones.convnet import ConvNet
-from dafw.classifier import Classifier, to_float
+from dafw.classifier import Classifier
 from dafw.errors import UsageError
 
 
@@ -59,12 +59,6 @@ def test_uint8_and_floats_in_0_1_are_the_same_inputs():
     before = pixels.clone()
     assert torch.equal(model(pixels).logits, model(pixels.float() / 255).logits)
     assert torch.equal(pixels, before)
-
-
-def test_floats_pass_as_they_are():
-    given = torch.tensor([0.2, 300.0])
-    assert to_float(given) is given
-    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
 
 
 def test_outputs_are_float32_under_autocast():

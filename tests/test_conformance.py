@@ -3,7 +3,8 @@
 import pytest
 import whole
 
-from dafw.conformance import CHECKS, exemptions
+from dafw.conformance import CHECKS, OTHERS, exemptions
+from dafw.made import Made
 from dafw.registry import METHODS
 
 surroundings = whole.surroundings  # a fixture
@@ -17,6 +18,18 @@ def test_every_method_conforms(method: str, name: str) -> None:
     if name in excused:
         pytest.skip(f"excused: {excused[name]}")
     CHECKS[name](METHODS.get(method))
+
+
+BY_MODALITY = [(method, name, made) for method in METHODS.names() for name, made in OTHERS]
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "made"), BY_MODALITY, ids=[f"{m}-{c}-{made.modality}" for m, c, made in BY_MODALITY]
+)
+def test_every_method_conforms_on_text_and_speech(method: str, name: str, made: Made) -> None:
+    if name in exemptions(METHODS.get(method)):
+        pytest.skip(f"excused: {exemptions(METHODS.get(method))[name]}")
+    CHECKS[name](METHODS.get(method), made=made)
 
 
 EXEMPTIONS = [(m, excused) for m in METHODS.names() for excused in exemptions(METHODS.get(m))]

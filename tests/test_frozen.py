@@ -80,7 +80,7 @@ def test_features_are_computed_once_and_found_on_disk(cache_folder):
     given, by, notes = table(), network(), []
     first = features(given, by, notes=notes)
     (file,) = cache_folder.iterdir()
-    assert notes == [f"features of 150 images, computed once: {file}"]
+    assert notes == [f"features of 150 examples, computed once: {file}"]
     assert np.array_equal(np.load(file, allow_pickle=False), first.inputs.numpy())
 
     class Silent(nn.Module):
@@ -175,7 +175,7 @@ def test_networks_of_the_same_weights_and_another_stride_are_not_the_same():
 def body(**changed: Any) -> tuple[FrozenBackbone, ConvNet, Tensor]:
     by, given = network(), table(**changed)
     source = features(given, by).inputs[:, 0]
-    return FrozenBackbone(by, source, 32), by, source
+    return FrozenBackbone(by, source, 32, (1, 16, 16)), by, source
 
 
 def varied(features: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def test_any_features_are_standardised_by_the_sources_moments():
 def test_a_feature_that_the_source_does_not_vary_in_is_not_blown_up():
     source = torch.rand(50, 4)
     source[:, 2] = 0.0  # a unit that no source image excites
-    backbone = FrozenBackbone(network(), source, 4)
+    backbone = FrozenBackbone(network(), source, 4, (1, 16, 16))
     assert backbone(torch.full((1, 4), 0.3))[0, 2].abs() < 100
 
 
@@ -230,7 +230,7 @@ def test_the_network_is_neither_trained_nor_saved():
 
 def test_the_moments_are_taken_from_a_saved_run():
     backbone, by, source = body()
-    empty = FrozenBackbone(by, None, 32)
+    empty = FrozenBackbone(by, None, 32, (1, 16, 16))
     assert torch.equal(empty(source), source)
     empty.load_state_dict(backbone.state_dict())
     assert torch.equal(empty(source), backbone(source))

@@ -15,9 +15,9 @@ import torch
 from dafw import frozen, identity, registry
 from dafw.backbones.convnet import ConvNet
 from dafw.config import Config, Evaluate, Train, WandB
-from dafw.conformance import made_pair
 from dafw.domain import Table
 from dafw.identity import hash_of, source_hash
+from dafw.made import made_pair
 from dafw.pair import Pair
 from dafw.registry import METHODS
 from dafw.setting import Setting
@@ -119,7 +119,7 @@ def test_every_other_key_of_the_config_counts():
     assert described["settings"].keys() == decides
     assert decides == {
         *("method", "src", "tgt", "backbone", "init", "seed", "select", "image_size", "labels", "split_seed"),
-        *("train", "eval"),
+        *("train", "eval", "prune"),
     }
 
 
@@ -257,8 +257,8 @@ def test_the_pair_its_data_and_its_size_must_be_equal():
     pair.fingerprints = {"src": ["a"], "tgt": "b"}
     assert {key for key in one if compared(pair=pair)[key] != one[key]} == {"data"}
     pair = made_pair(Setting.UNSUPERVISED)
-    pair.image_shape = (1, 20, 20)
-    assert compared(pair=pair) == {**one, "image size": 20}
+    pair.input_shape = (1, 20, 20)
+    assert compared(pair=pair) == {**one, "image size": "20x20"}
 
 
 def test_a_recipe_of_the_methods_own_is_part_of_the_method():

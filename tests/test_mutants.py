@@ -175,7 +175,7 @@ MUTANTS = [
         "dann",
         (with_method("def predict(self, inputs, domain=-1):", "    return super().predict(inputs.float(), domain)"),),
         "check_predict",
-        "uint8 inputs and floats",
+        "as they are held and floats",
     ),
     Mutant(
         "predict leaves out a class",

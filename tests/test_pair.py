@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dafw import augment
-from dafw.conformance import made_pair
 from dafw.domain import Domain, Table
 from dafw.errors import UsageError
+from dafw.made import made_pair
 from dafw.pair import Pair, Protocol
 from dafw.setting import RULES, Setting
 

@@ -179,42 +179,6 @@ def test_tsne_without_a_source_shows_the_target_alone(tmp_path: Path) -> None:
     check_picture(plots.tsne(None, (None, None, *target), tmp_path / "target.png"))
 
 
-# ---- examples
-
-
-def test_examples_show_right_and_wrong_with_their_names(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    inputs = random.integers(0, 256, (30, 3, 8, 8), dtype=np.uint8)
-    labels = np.arange(30) % 3
-    predicted = np.where(np.arange(30) < 26, labels, (labels + 1) % 3)
-    confidences = random.random(30)
-    figure = plots.examples_figure(inputs, labels, predicted, confidences, CLASSES)
-    right, wrong = figure.subfigs
-    assert right.get_suptitle().startswith("right: 26 of 30")
-    assert wrong.get_suptitle().startswith("wrong: 4 of 30")
-    shown = {True: 0, False: 0}
-    for part, is_right in ((right, True), (wrong, False)):
-        for axes in part.axes:
-            if not axes.images:
-                continue
-            pixels = np.asarray(axes.images[0].get_array())
-            row = next(n for n in range(30) if np.array_equal(inputs[n].transpose(1, 2, 0), pixels))
-            assert (labels[row] == predicted[row]) == is_right
-            name, true = CLASSES[predicted[row]], CLASSES[labels[row]]
-            assert axes.get_title() == (name if is_right else f"{name}\n({true})")
-            assert axes.texts[0].get_text() == f"{confidences[row]:.2f}"
-            shown[is_right] += 1
-    assert shown == {True: 10, False: 4}
-    check_picture(plots.examples(inputs, labels, predicted, confidences, CLASSES, tmp_path / "examples.png"))
-
-
-@pytest.mark.parametrize("predicted", [[0, 1, 2], [1, 2, 0], [0, 1, 0]])
-@pytest.mark.parametrize("channels", [1, 2, 3])
-def test_examples_all_right_or_all_wrong(predicted: list[int], channels: int, tmp_path: Path) -> None:
-    inputs = np.arange(3 * channels * 64, dtype=np.uint8).reshape(3, channels, 8, 8)
-    check_picture(plots.examples(inputs, [0, 1, 2], predicted, [0.5, 0.6, 0.7], CLASSES, tmp_path / "few.png"))
-
-
 def test_names_that_mean_something_to_matplotlib_are_drawn_as_they_are(tmp_path: Path) -> None:
     names = ("$x_{$", "_hidden", "猫", "a very long name that no axis could ever hold")
     source = clusters(12, 4, 5, seed=8)
@@ -222,6 +186,3 @@ def test_names_that_mean_something_to_matplotlib_are_drawn_as_they_are(tmp_path:
     assert [text.get_text() for text in legend.get_texts()][2:] == ["$x_{$", "_hidden", "猫", "a very long name …"]
     check_picture(plots.tsne(None, (*source, *source), tmp_path / "tsne.png", names))
     check_picture(plots.confusion(source[1], source[1], names, tmp_path / "confusion.png"))
-    inputs = np.zeros((12, 1, 8, 8), dtype=np.uint8)
-    predicted = (source[1] + (np.arange(12) < 4)) % 4
-    check_picture(plots.examples(inputs, source[1], predicted, np.ones(12), names, tmp_path / "examples.png"))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dafw.errors import UsageError
 from dafw.setting import Output
-from dafw.split import Split, generator, join, mixed_seed, set_aside
+from dafw.split import Split, generator, join, mixed_seed, set_aside, to_float
 
 CPU = torch.device("cpu")
 
@@ -56,6 +56,20 @@ def test_a_generator_starts_at_its_seed_and_leaves_the_global_one():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+# ---- what is held, as floats
+
+
+def test_images_and_sound_become_floats_and_all_else_passes():
+    given = torch.tensor([0.2, 300.0])
+    assert to_float(given) is given
+    tokens = torch.tensor([3, 0])
+    assert to_float(tokens) is tokens
+    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+    clip = torch.tensor([-(2**15), 2**14], dtype=torch.int16)
+    assert to_float(clip).tolist() == [-1, 0.5]
+    assert clip.tolist() == [-(2**15), 2**14]
+
+
 # ---- rows
 
 
@@ -70,8 +84,22 @@ def test_inputs_and_labels_stand_in_row_order():
 
 def test_the_clean_inputs_of_cached_features_are_their_first_view():
     table = torch.rand(4, 3, 5)
-    given = Split(table, torch.tensor([2, 0]), torch.tensor([0, 1]), torch.zeros(2), CPU)
+    rows, labels = torch.tensor([2, 0]), torch.tensor([0, 1])
+    given = Split(table, rows, labels, torch.zeros(2), CPU, views=True)
     assert torch.equal(given.inputs, table[[2, 0], 0])
+    assert torch.equal(given.take(torch.tensor([1]), "part").inputs, table[[0], 0])
+    assert torch.equal(given.without_labels().inputs, table[[2, 0], 0])
+    assert torch.equal(join([given, given]).inputs, table[[2, 0, 2, 0], 0])
+    assert torch.equal(Split(table, rows, labels, torch.zeros(2), CPU).inputs, table[[2, 0]])  # three axes of its own
+
+
+def test_a_person_is_shown_what_the_inputs_were_made_of():
+    tokens, texts = torch.arange(12).view(3, 4), torch.arange(6).view(3, 2)
+    given = Split(tokens, torch.tensor([2, 0, 1]), torch.zeros(3), torch.zeros(3), CPU, originals=texts)
+    assert given.shown(torch.tensor([1, 0])).tolist() == [[0, 1], [4, 5]]
+    assert given.take(torch.tensor([2]), "part").shown(torch.tensor([0])).tolist() == [[2, 3]]
+    bare = Split(tokens, torch.tensor([2, 0, 1]), torch.zeros(3), torch.zeros(3), CPU)
+    assert bare.shown(torch.tensor([0])).tolist() == [[8, 9, 10, 11]]
 
 
 def test_taken_rows_keep_labels_and_domains():

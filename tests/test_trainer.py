@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from dafw.classifier import Classifier
-from dafw.conformance import TRAINING, made_model, made_pair
+from dafw.conformance import TRAINING
 from dafw.errors import UsageError
+from dafw.made import made_model, made_pair
 from dafw.method import Method
 from dafw.methods.source_only import SourceOnly
 from dafw.pair import Pair

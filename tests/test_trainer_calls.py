@@ -10,8 +10,8 @@ from test_trainer import Told, scripted, trained, training
 from torch import nn
 
 from dafw.classifier import Classifier
-from dafw.conformance import made_model, made_pair
 from dafw.errors import TrainingError, UsageError
+from dafw.made import made_model, made_pair
 from dafw.method import Method
 from dafw.methods.source_only import SourceOnly
 from dafw.pair import Pair, Protocol

@@ -18,7 +18,7 @@ from dafw.cli import main
 from dafw.config import Config, config_of
 from dafw.method import Method
 from dafw.record import Record, read
-from dafw.registry import METHODS, load_plugin, source_file
+from dafw.registry import METHODS, load_plugin, options, source_file
 from dafw.store import as_typed
 
 # a run of a moment: nothing drawn, nothing tracked, no reference, evaluated at its end alone
@@ -175,7 +175,9 @@ def record_of(out: Path, records: dict[str, Record]) -> Callable[[str], Record]:
 
     def found(method: str) -> Record:
         if method not in records:
-            records[method] = dafw.measure(method=method, src="synth", tgt="digits", out=out, **TINY)
+            required = [option.name for option in options(METHODS.get(method)) if option.required]
+            teachers = {f"method.{name}": found("dann").folder for name in required}
+            records[method] = dafw.measure(method=method, src="synth", tgt="digits", out=out, **TINY, **teachers)
         return records[method]
 
     return found

@@ -37,6 +37,7 @@ def published(shape: tuple[int, ...], pretrained: bool, *, path: Path | None = N
 published.recipe = TLLIB_RECIPE
 published.input_size = 224
 published.channels = 3
+published.published = True
 
 
 def packaged_weights() -> Path:

@@ -39,13 +39,10 @@ class TimmBackbone(Backbone):
     Raises UsageError where the network does not turn images of this shape into one vector each.
     """
 
-    channels = 3
-
     def __init__(self, network: nn.Module, shape: tuple[int, ...], name: str):
         config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         super().__init__(config["mean"], config["std"])
         self.network = network
-        self.input_size = config["input_size"][-1]
         self.features = self._width(shape, name)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
-"""Folders of class folders of image files: listed, split, and decoded once into the data cache."""
+"""Folders of class folders: their files listed and split, and images decoded once into the data cache."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,43 +22,86 @@ from dafw.place import Place
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp")
 CLUTTER = ("thumbs.db", "desktop.ini")  # what file managers leave in folders, beside hidden files
 TEST_FOLDERS = ("test", "val", "validation")
-LAYOUT = "train/<class>/*.jpg and test/<class>/*.jpg (or val/, validation/), or <class>/*.jpg to be split"
 OWN_SIZE_LIMIT = 256
 SIZE = 224
 
 
-def read_folder(folder: Path, name: str, place: Place, *, test_fraction: float, size: int | None) -> Domain:
-    """The domain in `folder`, laid out as `LAYOUT` says; a single folder is split by the split seed, stratified.
+class Kind(NamedTuple):
+    """A kind of file that class folders hold: what one is called, and the suffixes it may have, the usual one first."""
 
-    Images become RGB of one size (see `decoded`). Raises UsageError for a layout that is none, an empty class folder,
-    and a file that is not an image.
+    noun: str
+    suffixes: tuple[str, ...]
+
+    @property
+    def layout(self) -> str:
+        """How class folders may lie, in words."""
+        file = f"*{self.suffixes[0]}"
+        return f"train/<class>/{file} and test/<class>/{file} (or val/, validation/), or <class>/{file} to be split"
+
+    def broken(self, file: Path, reason: str) -> UsageError:
+        """The error of a file that is not one of this kind, or not all of one."""
+        expected = ", ".join(self.suffixes)
+        return UsageError(f"{file} is not a whole {self.noun} ({reason}); expected {expected}: delete it or replace it")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The files of class folders, those of the train split first, so that both splits are views of one memory map.
+
+    labels (N,) int64; count: how many are the train split's
+    """
+
+    classes: tuple[str, ...]
+    files: list[Path]
+    labels: Tensor
+    count: int
+
+    def tables(self, inputs: Tensor) -> tuple[Table, Table]:
+        """The train and the test split, of inputs (N, ...) in the files' order."""
+        first, rest = slice(self.count), slice(self.count, None)
+        return Table(inputs[first], self.labels[first]), Table(inputs[rest], self.labels[rest])
+
+
+IMAGES = Kind("image", (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp"))
+LAYOUT = IMAGES.layout
+
+
+def listed_files(folder: Path, kind: Kind, place: Place, test_fraction: float) -> Listed:
+    """The files in `folder`, laid out as the kind says; a single folder is split by the split seed, stratified.
+
+    Raises UsageError for a layout that is none, an empty class folder, and a file that is not of the kind by its name.
     """
     inner = [child.name for child in _folders(folder)]
-    if "train" in inner and _folders(folder / "train"):  # a class called "train" holds images, not folders
+    if "train" in inner and _folders(folder / "train"):  # a class called "train" holds files, not folders
         test = next((part for part in TEST_FOLDERS if part in inner), None)
         if test is None:
-            raise UsageError(f"{folder} has train/ but none of test/, val/, validation/; expected {LAYOUT}")
-        parts = [_listed(folder / "train"), _listed(folder / test)]
+            raise UsageError(f"{folder} has train/ but none of test/, val/, validation/; expected {kind.layout}")
+        parts = [_listed(folder / "train", kind), _listed(folder / test, kind)]
         differing = sorted(set(parts[0]) ^ set(parts[1]))
         if differing:
             raise UsageError(
                 f"{folder}: the class {differing[0]!r} is in only one of train/ and {test}/; expected the same classes"
             )
-        train_files, test_files = (_flat(part) for part in parts)
-        classes = list(parts[0])
+        train, test_files = (_flat(part) for part in parts)
+        classes = tuple(parts[0])
     else:
-        listed = _listed(folder)
-        classes = list(listed)
-        train_files, test_files = _divided(listed, place, test_fraction)
-    files = [*train_files, *test_files]  # in this order, so that both parts are views of one memory map
-    images = decoded([file for file, _ in files], folder, name, size)
-    labels = torch.tensor([label for _, label in files], dtype=torch.long)
-    count = len(train_files)
-    train, test_table = Table(images[:count], labels[:count]), Table(images[count:], labels[count:])
-    return Domain(name, tuple(classes), train, test_table, flip=True)
+        listed = _listed(folder, kind)
+        classes = tuple(listed)
+        train, test_files = _divided(listed, kind, place, test_fraction)
+    files, labels = zip(*train, *test_files, strict=True)
+    return Listed(classes, list(files), torch.tensor(labels), len(train))
+
+
+def read_folder(folder: Path, name: str, place: Place, *, test_fraction: float, size: int | None) -> Domain:
+    """The domain of images in `folder`, laid out as `LAYOUT` says; RGB of one size (see `decoded`).
+
+    Raises UsageError as `listed_files` does, and for a file that is not an image.
+    """
+    listed = listed_files(folder, IMAGES, place, test_fraction)
+    images = decoded(listed.files, folder, name, size)
+    return Domain(name, listed.classes, *listed.tables(images), flip=True)
 
 
 def read_family(place: Place, name: str, *, wrappers: Sequence[str], origin: str, test_fraction: float) -> Domain:
@@ -86,14 +130,18 @@ def decoded(files: Sequence[Path], base: Path, name: str, size: int | None) -> T
     (PIL's BOX), a smaller one bilinear. The cache's key is of the files' names, sizes and times of change, in order.
     Raises UsageError naming a file that cannot be decoded.
     """
-    stats = [(file.relative_to(base).as_posix(), file.stat()) for file in files]
-    listing = [(relative, stat.st_size, stat.st_mtime_ns) for relative, stat in stats]
-    key = hashlib.blake2b(repr((str(base.resolve()), size, listing)).encode(), digest_size=16).hexdigest()
-    path = cache.folder("datasets", "images") / f"{key}.npy"
+    path = cache.folder("datasets", "images") / f"{cache_key(files, base, size)}.npy"
     if not path.is_file():
         print(f"{name}: decoding {len(files)} images into the data cache, once", flush=True)
         _decode(files, path, (size, size) if size else _common_size(files))
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+def cache_key(files: Sequence[Path], base: Path, *options: object) -> str:
+    """A hash of the files' names, sizes and times of change, in order, of their folder, and of how they are decoded."""
+    stats = [(file.relative_to(base).as_posix(), file.stat()) for file in files]
+    listing = [(relative, stat.st_size, stat.st_mtime_ns) for relative, stat in stats]
+    return hashlib.blake2b(repr((str(base.resolve()), *options, listing)).encode(), digest_size=16).hexdigest()
 
 
 def _decode(files: Sequence[Path], path: Path, size: tuple[int, int]) -> None:
@@ -113,7 +161,7 @@ def _rgb(file: Path, size: tuple[int, int]) -> Image:
                 image = image.convert("RGBA")  # PIL warns of the direct way
             colour = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _not_an_image(file, str(error)) from error
+        raise IMAGES.broken(file, str(error)) from error
     if colour.size == size:
         return colour
     larger = max(colour.size) > max(size)
@@ -129,15 +177,9 @@ def _common_size(files: Sequence[Path]) -> tuple[int, int]:
             with Image.open(file) as image:
                 sizes.add(image.size)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise _not_an_image(file, str(error)) from error
+            raise IMAGES.broken(file, str(error)) from error
     common = sizes.pop()
     return common if not sizes and max(common) <= OWN_SIZE_LIMIT else (SIZE, SIZE)
-
-
-def _not_an_image(file: Path, reason: str) -> UsageError:
-    return UsageError(
-        f"{file} is not a whole image ({reason}); expected {', '.join(SUFFIXES)}: delete it or replace it"
-    )
 
 
 def _folders(path: Path) -> list[Path]:
@@ -146,25 +188,27 @@ def _folders(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def _listed(folder: Path) -> dict[str, list[Path]]:
-    """Class name → its image files, both in alphabetical order."""
-    listed = {child.name: _images(child) for child in _folders(folder)}
+def _listed(folder: Path, kind: Kind) -> dict[str, list[Path]]:
+    """Class name → its files, both in alphabetical order."""
+    listed = {child.name: _files(child, kind) for child in _folders(folder)}
     if not listed:
-        raise UsageError(f"{folder} has no class folders; expected {LAYOUT}")
+        raise UsageError(f"{folder} has no class folders; expected {kind.layout}")
     return listed
 
 
-def _images(folder: Path) -> list[Path]:
+def _files(folder: Path, kind: Kind) -> list[Path]:
     files = []
     for entry in sorted(os.listdir(folder)):
         if entry.startswith(".") or entry.lower() in CLUTTER:
             continue
         file = folder / entry
-        if file.suffix.lower() not in SUFFIXES or not file.is_file():
-            raise _not_an_image(file, "a folder" if file.is_dir() else "by its name")
+        if file.suffix.lower() not in kind.suffixes or not file.is_file():
+            raise kind.broken(file, "a folder" if file.is_dir() else "by its name")
         files.append(file)
     if not files:
-        raise UsageError(f"the class folder {folder} is empty; expected {', '.join(SUFFIXES)} in it, or no such folder")
+        raise UsageError(
+            f"the class folder {folder} is empty; expected {', '.join(kind.suffixes)} in it, or no such folder"
+        )
     return files
 
 
@@ -173,11 +217,13 @@ def _flat(listed: dict[str, list[Path]]) -> list[tuple[Path, int]]:
 
 
 def _divided(
-    listed: dict[str, list[Path]], place: Place, test_fraction: float
+    listed: dict[str, list[Path]], kind: Kind, place: Place, test_fraction: float
 ) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
     for name, files in listed.items():
         if len(files) < 2:
-            raise UsageError(f"{files[0].parent}: one image; expected two or more of {name!r} to split, or {LAYOUT}")
+            raise UsageError(
+                f"{files[0].parent}: one {kind.noun}; expected two or more of {name!r} to split, or {kind.layout}"
+            )
     labelled = _flat(listed)
     train, test = place.split(torch.tensor([label for _, label in labelled]), test_fraction)
     return [labelled[row] for row in train], [labelled[row] for row in test]

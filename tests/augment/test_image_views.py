@@ -280,5 +280,5 @@ def test_views_are_found_by_modality() -> None:
     assert set(views("features")) == {"weak", "strong", "ssl"}
     with pytest.raises(UsageError, match=r"'imag'; did you mean image\?"):
         views("imag")
-    with pytest.raises(UsageError, match="known: features, image"):
+    with pytest.raises(UsageError, match="known: audio, features, image, text"):
         views("zz")

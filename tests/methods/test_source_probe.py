@@ -77,7 +77,9 @@ def test_a_frozen_backbone_answers_features_and_images_alike():
     network = ConvNet(1, 4).eval()
     source = made_images()
     cached = network(source.inputs.float() / 255).detach()
-    model = Classifier(FrozenBackbone(network, cached, network.features), 3, feature_dim=8)
+    model = Classifier(
+        FrozenBackbone(network, cached, network.features, tuple(source.inputs.shape[1:])), 3, feature_dim=8
+    )
     method = probed(model, Rows(cached, source.labels))
     assert method.model.head.in_features == network.features
     torch.testing.assert_close(method.predict(source.inputs).logits, method.predict(cached).logits)
