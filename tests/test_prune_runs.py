@@ -188,7 +188,7 @@ def test_a_config_that_prunes_nothing_is_refused(typed: list[str], says: str):
         (["a", "amount=0.5", "rounds=1.5"], "rounds=1.5: expected a number"),
         (["a", "amount=0.5", "init=b"], "init=b: the rounds set init themselves"),
         (["a", "amount=0.5", "prune.amount=0.5"], "prune.amount=0.5: the rounds set prune.amount themselves"),
-        (["no/such/run", "amount=0.5"], "no/such/run: no run"),
+        (["no/such/run", "amount=0.5"], "no/such/run: no finished run"),
     ],
 )
 def test_a_mistake_is_one_line(typed: Sequence[str], says: str, capsys: pytest.CaptureFixture[str]):

@@ -59,7 +59,8 @@ class Distil(Method):
     ):
         super().__init__(model)
         if temperature <= 0:
-            raise UsageError(f"method.temperature={temperature:g}: expected a positive number, as in 4")
+            given = f"method.temperature={temperature:g}"
+            raise UsageError(f"{given}: expected a positive number, as in method.temperature=4")
         self.teacher = teacher
         self.temperature = temperature
         self.logits_weight = logits_weight
