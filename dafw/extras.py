@@ -1,8 +1,10 @@
-"""Packages that only some parts of dafw need, and what to type where one is missing."""
+"""Packages that only some parts of dafw need, what to type where one is missing, and whether a server is there."""
 
 from __future__ import annotations
 
 import importlib
+import urllib.error
+import urllib.request
 from types import ModuleType
 
 from dafw.errors import UsageError
@@ -18,3 +20,14 @@ def imported(package: str, extra: str, what: str) -> ModuleType:
         raise UsageError(
             f'{what} needs the package {error.name}, which is not installed; type pip install "dafw[{extra}]"'
         ) from error
+
+
+def reachable(address: str) -> bool:
+    """Whether a server answers, asked first because without a network its client tries for half a minute or more."""
+    try:
+        urllib.request.urlopen(address, timeout=10).close()
+    except urllib.error.HTTPError:  # it answers
+        return True
+    except OSError:
+        return False
+    return True

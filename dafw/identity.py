@@ -51,9 +51,8 @@ def source_hash() -> str:
     """A hash of the package's source, without what only shows results. The plug-ins count one by one, where used."""
     digest = hashlib.blake2b(digest_size=16)
     root = Path(inspect.getfile(dafw)).parent
-    plugins = {
-        root / folder for folder in ("methods", "datasets", "experiments", "report", "export")
-    }  # backbones share code
+    # backbones share code, and so are not left out
+    plugins = {root / folder for folder in ("methods", "datasets", "experiments", "report", "export")}
     for file in sorted(root.rglob("*.py")):
         if file.name not in NOT_RESULTS and not plugins.intersection(file.parents):
             digest.update(file.relative_to(root).as_posix().encode())

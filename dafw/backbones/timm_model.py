@@ -7,8 +7,6 @@ timm is imported where it is used, because it takes as long to import as torch.
 from __future__ import annotations
 
 import inspect
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from dafw.backbone import Backbone
 from dafw.errors import UsageError
+from dafw.extras import reachable
 from dafw.registry import nearest
 
 # DANN in TLlib (Jiang et al. 2020): bottleneck 256, SGD .01, weight decay 1e-3, 32 + 32 examples an iteration
@@ -163,13 +162,7 @@ def hub_is_reachable(config: Any) -> bool:
     for file in (config.hf_hub_filename or "model.safetensors", "pytorch_model.bin"):
         if isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str):
             return True
-    try:
-        urllib.request.urlopen(huggingface_hub.constants.ENDPOINT, timeout=10).close()
-    except urllib.error.HTTPError:  # it answers
-        return True
-    except OSError:
-        return False
-    return True
+    return reachable(huggingface_hub.constants.ENDPOINT)
 
 
 def small_patch(network: nn.Module, name: str) -> int:

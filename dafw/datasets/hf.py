@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import Any
 from dafw.datasets._texts import Row, checked_row, text_domain
 from dafw.domain import Domain
 from dafw.errors import UsageError
-from dafw.extras import imported
+from dafw.extras import imported, reachable
 from dafw.place import Place
 from dafw.registry import register_dataset
 
@@ -105,17 +103,6 @@ def loading(path: str, download: bool) -> Iterator[Any]:
         datasets.logging.set_verbosity(verbosity)
         if local and bars:
             datasets.enable_progress_bars()
-
-
-def reachable(address: str) -> bool:
-    """Whether a server answers, asked first because without a network the client tries for half a minute."""
-    try:
-        urllib.request.urlopen(address, timeout=10).close()
-    except urllib.error.HTTPError:  # it answers
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def unloadable(path: str, config: str | None, split: str, download: bool, error: BaseException) -> UsageError:
