@@ -6,6 +6,7 @@ A registered backbone is a function `name(shape, pretrained, *, options) -> Back
 
     modality: "image" where it says nothing
     recipe: the values it is trained with where nothing else is said, as dotted keys
+    frozen_recipe: those of them that a head on its cached features learns better with
     published: whether its published weights are the default init
     input_size, channels: of images: the largest side it wants, how many channels it needs
     tokens(texts, **options) -> (ids and mask int64 (N, 2, tokens), how many were cut): of text
@@ -47,3 +48,8 @@ class Backbone(nn.Module):
 def recipe_of(register: Any) -> Mapping[str, Any]:
     """The values a backbone is trained with where nothing else is said (`recipe` on its function), as dotted keys."""
     return getattr(register, "recipe", {})
+
+
+def frozen_recipe_of(register: Any) -> Mapping[str, Any]:
+    """The values that it is trained with where it is frozen (`frozen_recipe` on its function), as dotted keys."""
+    return getattr(register, "frozen_recipe", {})

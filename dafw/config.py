@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from dafw.backbone import recipe_of
+from dafw.backbone import frozen_recipe_of, recipe_of
 from dafw.errors import UsageError
 from dafw.pruning import KINDS
 from dafw.registry import BACKBONES, DATASETS, METHODS, Option, nearest, options
@@ -283,12 +283,13 @@ def resolve(config: Config, with_method: bool = True) -> Config:
     """
     method = METHODS.get(config.method["name"])
     sources = [dataset(name) for name in config.src["name"].split("+")]
+    network = backbone(config.backbone["name"])
     recipes: list[Mapping[str, Any]] = [
         method.recipe if with_method else {},
         getattr(dataset(config.tgt["name"]), "recipe", {}),
         *(getattr(s, "recipe", {}) for s in sources),
-        FROZEN if config.backbone["frozen"] else {},
-        recipe_of(backbone(config.backbone["name"])),
+        *((frozen_recipe_of(network), FROZEN) if config.backbone["frozen"] else ()),
+        recipe_of(network),
         GENERAL,
     ]
     train, body = dataclasses.asdict(config.train), dict(config.backbone)

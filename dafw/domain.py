@@ -1,4 +1,13 @@
-"""A domain: one labelled data set drawn from one distribution, with a train and a test split."""
+"""A domain: one labelled data set drawn from one distribution, with a train and a test split.
+
+A registered data set is a function `name(place, *, options) -> Domain`. What it declares are the function's attributes:
+
+    backbone: the one it is used with where none is typed
+    recipe: the values it is published or best used with, as dotted keys
+    domains: the names of a family's domains, as in office31/amazon
+    called(options): what a domain of these options is called, in folders and tables: else the data set's name
+    licence: whose terms hold for it, told with an exported network
+"""
 
 from __future__ import annotations
 

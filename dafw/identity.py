@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import dafw
+from dafw import assembly, frozen
 from dafw.config import PUBLISHED, Config, backbone, dataset, resolve
 from dafw.modalities import modality
 from dafw.pair import Pair
@@ -112,13 +113,17 @@ def _without_places(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights_hash(config: Config, pair: Pair) -> str | None:
-    """Of a frozen network, else of the file that a network's published weights are read from, if one is given."""
-    if pair.weights is not None:
+    """Of a frozen network, else of the published weights that training starts from; None without either.
+
+    These are read now: a file, a folder or an installed package may hold others than it did.
+    """
+    if pair.weights is not None or config.init not in PUBLISHED:
         return pair.weights
-    path = config.backbone.get("path")
-    if path is None or not Path(path).is_file():
-        return None
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for parts that no published weights fill
+        network = assembly.bare_network(config, pair.input_shape, True)
+    # not the network's own fingerprint, by which runs on its frozen features are known
+    return hash_of({"trained": frozen.fingerprint(network)})
 
 
 def identity(config: Config, pair: Pair, depends_on: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 import dafw.record as records
 from dafw import __version__, assembly, checkpoint, diagnosis, symptoms
 from dafw.bound import disagreement_bound
-from dafw.config import Config
+from dafw.config import Config, dataset
 from dafw.console import Console
 from dafw.diagnosis import Answers, answers_of, some_inputs
 from dafw.errors import UsageError
@@ -80,11 +80,10 @@ def name_of(node: dict[str, Any]) -> str:
 
 
 def data_name(node: dict[str, Any]) -> str:
-    """What a data set is called: its name, or the stem of the path it was read from."""
-    path = node.get("path") or (node["root"] if node["name"] in ("folder", "audio") else None)
-    if not path:
-        return "-".join([str(node["name"]), *(node.get("speakers") or [])])
-    return Path(str(path).partition("*")[0].removesuffix(".gz")).stem  # reviews.jsonl.gz; hf's reviews/*.csv
+    """What a domain is called: as its data set says of its options, else the data set's name."""
+    name = str(node["name"])
+    says = None if "+" in name else getattr(dataset(name), "called", None)
+    return (says(node) if says is not None else "") or name
 
 
 def begin_tracking(tracker: Tracker, config: Config, folder: Path, plain: dict[str, Any]) -> None:

@@ -31,12 +31,15 @@ def ganin_ramp(fraction: float, gamma: float = 10.0) -> float:
 
 
 class Discriminator(nn.Sequential):
-    """features (B, feature_dim) → one logit (B,), positive for the source: two hidden layers with ReLU."""
+    """features (B, feature_dim) → one logit (B,), positive for the source.
+
+    Two hidden layers, each with ReLU and half of it dropped: AdversarialNetwork in the code of CDAN's authors
+    (thuml/CDAN, pytorch/network.py).
+    """
 
     def __init__(self, feature_dim: int, hidden: int):
-        super().__init__(
-            nn.Linear(feature_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-        )
+        first, second = nn.Linear(feature_dim, hidden), nn.Linear(hidden, hidden)
+        super().__init__(first, nn.ReLU(), nn.Dropout(0.5), second, nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features).squeeze(1)  # type: ignore[no-any-return]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,21 @@ from torch import Tensor
 
 from dafw import cache
 from dafw.errors import UsageError
+
+
+def called(path: Path | str) -> str:
+    """What a domain is called that was read from a file, a folder, or the files of a pattern in one.
+
+    >>> called("texts/reviews.jsonl.gz"), called("texts/books/*.csv"), called("pictures/v1.5/")
+    ('reviews', 'books', 'v1.5')
+    """
+    place = Path(str(path).partition("*")[0]).expanduser()
+    return place.resolve().name if place.is_dir() else Path(place.name.removesuffix(".gz")).stem
+
+
+def called_by(option: str) -> Callable[[Mapping[str, Any]], str]:
+    """The `called` of a data set whose domains are called by the path in this option."""
+    return lambda options: called(options[option]) if options.get(option) else ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dafw.modalities.text import texts_of
 from dafw.plots import blank, save, short
 
 MOST = 10  # examples in a row of the strip, or in a column of sentences
-LINE = 92  # characters of a sentence in a line, of which there are at most two
+LINE = 124  # characters of a sentence in a line, of which there are at most two
 BAND = 128  # samples from one column of a spectrogram to the next
 
 Array = NDArray[Any]
@@ -73,10 +73,12 @@ def image(axes: Axes, pixels: Array) -> None:
 
 
 def spectrogram(axes: Axes, clip: Array) -> None:
-    """Time to the right, frequency upwards, decibels as brightness, of int16 samples."""
+    """Time to the right, frequency upwards, decibels as brightness, of int16 samples: 60 below the clip's loudest."""
     floor = 1e-9  # silence: -90 dB
     powers = np.abs(np.fft.rfft(frames(clip / 2**15), axis=1)) ** 2 / BAND**2  # 0 dB: a sine of full scale
-    axes.imshow(10 * np.log10(powers.T + floor), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
+    decibels = 10 * np.log10(powers.T + floor)
+    top = decibels.max()
+    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=top - 60, vmax=top)
 
 
 def frames(clip: Array) -> Array:
@@ -104,7 +106,7 @@ def sentences_figure(shown: Any, labels: Array, predicted: Array, confidences: A
     place = 0.0
     for line in lines:
         heading = not line[1]
-        for text, across in zip(line, (0.0, 0.27), strict=True):
+        for text, across in zip(line, (0.0, 0.18), strict=True):
             axes.text(across, place, text, fontsize=10 if heading else 8, va="top", parse_math=False)
         place += height(line)
     return figure

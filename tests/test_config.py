@@ -25,7 +25,7 @@ from dafw.config import (
     resolve,
 )
 from dafw.errors import UsageError
-from dafw.registry import DATASETS, METHODS, Option, load_plugin, options
+from dafw.registry import BACKBONES, DATASETS, METHODS, Option, load_plugin, options
 from dafw.trainer import Training
 
 write = test_registry.write
@@ -332,6 +332,14 @@ def test_the_frozen_recipe_gives_way_to_the_methods():
     assert (resolved.train.weight_decay, resolved.train.steps) == (0.44, 400)
 
 
+def test_a_frozen_network_of_texts_has_a_learning_rate_of_its_own():
+    given = config("dann", backbone="minilm")
+    frozen = resolve(replace(given, backbone={**given.backbone, "frozen": True}))
+    assert (frozen.train.lr, frozen.train.steps, frozen.train.batch_size) == (3e-4, 400, 64)
+    whole = resolve(replace(given, backbone={**given.backbone, "frozen": False}))
+    assert (whole.train.lr, whole.train.steps, whole.train.batch_size) == (5e-4, 300, 32)
+
+
 @pytest.mark.usefixtures("plugins")
 def test_of_several_sources_the_first_recipe_counts():
     given = config("dann", "p_source", "digits")
@@ -360,7 +368,7 @@ def test_where_a_run_starts_from(method, backbone, frozen, typed, init):
 
 def test_every_recipe_of_ours_names_keys_there_are():
     keys = {key for key, _ in flat(asdict(config()))} | {"image_size"}
-    plugged = [METHODS.get(n) for n in METHODS.names()] + [DATASETS.get(n) for n in DATASETS.names()]
+    plugged = [registry.get(n) for registry in (METHODS, DATASETS, BACKBONES) for n in registry.names()]
     for plugin in plugged:
-        for key in getattr(plugin, "recipe", {}):
+        for key in (*getattr(plugin, "recipe", {}), *getattr(plugin, "frozen_recipe", {})):
             assert key in keys or key.startswith("backbone."), f"{plugin}: {key}"

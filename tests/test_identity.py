@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_bert
 import test_registry
 import test_selection
 import torch
+import whole
+from whole import measured
 
 from dafw import frozen, identity, registry
 from dafw.backbones.convnet import ConvNet
@@ -22,7 +25,7 @@ from dafw.pair import Pair
 from dafw.registry import METHODS
 from dafw.setting import Setting
 
-write = test_registry.write
+write, surroundings = test_registry.write, whole.surroundings  # fixtures
 
 
 def config(**changed: Any) -> Config:
@@ -69,7 +72,7 @@ CHANGES: dict[str, Callable[[], Config]] = {
     "shots": lambda: in_node("tgt", labels_per_class=5),
     "validation": lambda: in_node("src", validation=0.2),
     "method": lambda: config(method={"name": "mcc", "weight": 1.0, "hidden": 16}),
-    "init": lambda: config(init="imagenet"),
+    "init": lambda: config(init="source"),
     "selection": lambda: config(select="oracle"),
     "label space": lambda: config(labels="partial"),
     "split seed": lambda: config(split_seed=1),
@@ -163,23 +166,98 @@ def test_a_run_it_starts_from_is_known_by_its_hash_and_not_by_where_it_lies(tmp_
 
 
 def test_a_folder_that_has_the_name_of_an_init_changes_nothing(tmp_path, monkeypatch):
-    before = {init: hashed(config(init=init)) for init in ("random", "imagenet")}
+    before = {init: hashed(config(init=init)) for init in ("random", "source")}
     for init in before:
         (tmp_path / init).mkdir()
     monkeypatch.chdir(tmp_path)
     assert {init: hashed(config(init=init)) for init in before} == before
 
 
-def test_a_file_of_published_weights_is_known_by_its_contents(tmp_path):
-    """Of a backbone that is trained on: a frozen one is known by its weights."""
-    for name, text in (("a.pth", b"one"), ("b.pth", b"another"), ("c.pth", b"one")):
-        (tmp_path / name).write_bytes(text)
-    hashes = [
-        hashed(replace(in_node("backbone", path=str(tmp_path / name)), init="imagenet"))
-        for name in ("a.pth", "b.pth", "c.pth")
-    ]
-    assert hashes[0] == hashes[2]
-    assert hashes[0] != hashes[1]
+# its weights lie at a path of the user's or, as those of an installed package, at one that no key names
+PUBLISHED_HERE = """
+from pathlib import Path
+import torch
+from dafw import register_backbone
+from dafw.backbones.convnet import ConvNet
+
+@register_backbone
+def here(shape, pretrained, *, path: Path | None = None):
+    network = ConvNet(shape[0], 2)
+    if pretrained:
+        network.load_state_dict(torch.load(path or {packaged!r}, weights_only=True))
+    return network
+"""
+
+
+@pytest.fixture
+def published_here(write, tmp_path):
+    """The config of a run whose backbone starts from such weights, by the file of its `path`, None for no path."""
+    registry.load_plugin(write("here.py", PUBLISHED_HERE.format(packaged=str(tmp_path / "packaged.pth"))))
+    write_weights(tmp_path / "packaged.pth", 0)
+
+    def given(path: str | None = None, **changed: Any) -> Config:
+        file = None if path is None else tmp_path / path
+        return config(
+            **{"backbone": {**config().backbone, "name": "here", "path": file}, "init": "published"} | changed
+        )
+
+    return given
+
+
+def write_weights(file: Path, seed: int, more: float = 0.0) -> None:
+    torch.manual_seed(seed)
+    network = ConvNet(1, 2)
+    with torch.no_grad():
+        network.layers[0].weight[0, 0, 0, 0] += more
+    torch.save(network.state_dict(), file)
+
+
+def test_published_weights_that_training_starts_from_are_known_by_what_they_are(published_here, tmp_path):
+    for name, seed in (("a.pth", 1), ("b.pth", 2), ("c.pth", 1)):
+        write_weights(tmp_path / name, seed)
+    one, other, copied = (hashed(published_here(name)) for name in ("a.pth", "b.pth", "c.pth"))
+    assert one == copied
+    assert one != other
+    write_weights(tmp_path / "a.pth", 1, more=1e-6)
+    assert hashed(published_here("a.pth")) not in (one, other)
+
+
+def test_weights_of_an_installed_package_are_known_by_what_they_are_too(published_here, tmp_path):
+    torch.manual_seed(7)
+    first, from_random, drawn = hashed(published_here()), hashed(published_here(init="random")), torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(1), drawn)  # nothing was drawn from the generator of the run
+    write_weights(tmp_path / "packaged.pth", 0, more=1e-6)
+    assert hashed(published_here()) != first
+    (tmp_path / "packaged.pth").unlink()
+    assert hashed(published_here(init="random")) == from_random  # nor are they asked for
+
+
+@pytest.mark.slow
+def test_a_run_is_not_found_again_where_a_transformers_folder_holds_other_weights(tmp_path):
+    pytest.importorskip("transformers", reason='no transformers: pip install "dafw[text]"')
+    from safetensors.torch import load_file, save_file
+
+    folder = small_bert.write_model(tmp_path / "bert")
+    path = small_bert.write_texts(tmp_path / "texts.jsonl")
+    keys = {"src": "text", "src.path": path, "tgt": "text", "tgt.path": path, "backbone": "transformer"}
+    keys |= {"backbone.model": folder, "backbone.frozen": False, "method": "source_only"}
+    first, again = (measured(tmp_path / "runs", **keys) for _ in range(2))
+    assert (again.folder, again.reused) == (first.folder, True)
+    state = load_file(folder / "model.safetensors")
+    state["embeddings.word_embeddings.weight"][6, 3] += 1e-3
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    other = measured(tmp_path / "runs", **keys)
+    assert (other.reused, other.hash != first.hash) == (False, True)
+    assert other.result["comparable"]["init"] != first.result["comparable"]["init"]
+
+
+def test_a_run_that_trains_a_network_is_not_known_as_one_on_its_frozen_features(published_here):
+    pair = made_pair(Setting.UNSUPERVISED)
+    trained = identity.weights_hash(published_here(), pair)
+    network = registry.BACKBONES.get("here")((1, 8, 8), True)
+    pair.weights = frozen.fingerprint(network)
+    assert identity.weights_hash(published_here(), pair) == pair.weights != trained
 
 
 def test_the_version_of_torch_and_the_kind_of_device_count(monkeypatch):
@@ -237,15 +315,15 @@ def test_what_makes_two_runs_incomparable_is_named(name):
     assert (hash_of(one) != hash_of(other)) is bool(differ)
 
 
-def test_runs_that_start_from_other_runs_or_weights_are_not_compared(tmp_path):
+def test_runs_that_start_from_other_runs_or_weights_are_not_compared(published_here, tmp_path):
     first, second = (compared(config(init="/runs/one"), init_run=run) for run in ("a", "b"))
     assert first["init"] == "run a"
     assert first["init"] != second["init"]
-    for name in ("first", "second"):
-        (tmp_path / name).write_text(name)
-    weights = [in_node("backbone", name="published", path=str(tmp_path / name)) for name in ("first", "second")]
-    one, other = (compared(replace(given, init="imagenet")) for given in weights)
+    for seed, name in enumerate(("first", "second", "copy of first")):
+        write_weights(tmp_path / name, seed % 2)
+    one, other, copied = (compared(published_here(name)) for name in ("first", "second", "copy of first"))
     assert {key for key in one if one[key] != other[key]} == {"init"}
+    assert one == copied == compared(published_here("first", seed=1))
 
 
 def test_the_pair_its_data_and_its_size_must_be_equal():

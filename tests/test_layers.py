@@ -39,7 +39,7 @@ def test_the_ramp_goes_from_0_to_1_with_gamma_10():
 
 def test_the_discriminator_is_two_hidden_layers_with_relu_and_one_logit():
     torch.manual_seed(0)
-    discriminator = Discriminator(5, hidden=7)
+    discriminator = Discriminator(5, hidden=7).eval()
     features = torch.randn(4, 5)
     parameters = [p.detach().double().numpy() for p in discriminator.parameters()]
     assert [p.shape for p in parameters] == [(7, 5), (7,), (7, 7), (7,), (1, 7), (1,)]
@@ -51,3 +51,15 @@ def test_the_discriminator_is_two_hidden_layers_with_relu_and_one_logit():
     logits = discriminator(features)
     assert logits.shape == (4,)
     assert logits.detach().numpy() == pytest.approx(flow[:, 0], abs=1e-6)
+
+
+def test_in_training_half_of_each_hidden_layer_of_the_discriminator_is_dropped():
+    torch.manual_seed(0)
+    discriminator = Discriminator(5, hidden=1000)
+    hidden = torch.randn(20, 5)
+    for depth in (0, 3):
+        whole = discriminator[depth + 1](discriminator[depth](hidden))
+        hidden = discriminator[depth + 2](whole)
+        dropped = (hidden == 0) & (whole > 0)
+        assert float(dropped.sum() / (whole > 0).sum()) == pytest.approx(0.5, abs=0.02)
+        torch.testing.assert_close(hidden[~dropped], 2 * whole[~dropped])

@@ -70,9 +70,11 @@ def test_sentences_stand_with_their_answers(tmp_path: Path) -> None:
 def test_a_tone_is_a_line_at_its_pitch(tmp_path: Path) -> None:
     clip = (0.5 * 2**15 * np.sin(2 * np.pi * 16 / (4 * BAND) * np.arange(4000))).astype(np.int16)
     figure = FIGURES["audio"](clip[None].repeat(2, 0), [0, 1], np.array([0, 1]), np.ones(2), CLASSES)
-    shown = np.asarray(figure.subfigs[0].axes[0].images[0].get_array())
+    (picture,) = figure.subfigs[0].axes[0].images
+    shown = np.asarray(picture.get_array())
     assert set(shown.argmax(0)) == {16}  # sixteen turns in a window
     np.testing.assert_allclose(shown.max(0), -6.02, atol=0.1)  # half of full scale
+    np.testing.assert_allclose(picture.get_clim(), (-66.02, -6.02), atol=0.1)  # bright where the clip is loudest
     assert frames(clip).shape == ((4000 - 4 * BAND) // BAND + 1, 4 * BAND)
     clips = np.stack([clip, np.zeros_like(clip)])
     check_picture(examples("audio", clips, [0, 1], [0, 2], [0.5, 0.6], CLASSES, tmp_path / "clips.png"))

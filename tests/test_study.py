@@ -202,6 +202,12 @@ def test_a_study_that_is_none(
 def test_labels_of_a_pair() -> None:
     assert label("office31/amazon") == "office31/amazon"
     assert label({"name": "npz", "path": "/data/mnistm.npz"}) == "mnistm"
+    assert label({"name": "text", "path": "/data/reviews.jsonl.gz"}) == "reviews"
+    assert label({"name": "hf", "path": "/data/books/*.csv"}) == "books"
+    assert label({"name": "audio", "root": "/data/voices"}) == "voices"
+    assert label({"name": "folder", "root": None}) == "folder"
+    assert label({"name": "spoken_digits", "speakers": ["jackson", "theo"]}) == "spoken_digits-jackson-theo"
+    assert label({"name": "spoken_digits", "root": "/data/recordings"}) == "spoken_digits"
     assert label({"name": "digits", "validation": 0}) == "digits"
     assert label({"name": "mnist", "corruption": "contrast", "severity": 2}) == "mnist-contrast2"
 

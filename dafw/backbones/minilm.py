@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dafw.backbone import Backbone
 from dafw.backbones import transformer
-from dafw.backbones.transformer import RECIPE, Pooling, built
+from dafw.backbones.transformer import FROZEN_RECIPE, RECIPE, Pooling, built
 from dafw.errors import UsageError
 from dafw.registry import register_backbone
 
@@ -54,6 +54,7 @@ minilm.licence = "Apache-2.0"
 minilm.modality = "text"
 minilm.published = True
 minilm.recipe = RECIPE
+minilm.frozen_recipe = FROZEN_RECIPE
 
 
 def packaged_model() -> str:

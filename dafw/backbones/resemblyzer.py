@@ -58,7 +58,7 @@ def resemblyzer(
 ) -> Backbone:
     """Resemblyzer's LSTM, trained to tell speakers apart (Wan et al. 2018, arXiv 1710.10467): 1.4 M parameters.
 
-    Its package and weights are under Apache-2.0; the package is not imported.
+    Its package is not imported.
 
     seconds: how much of each clip is read
     path: the file of weights, pretrained.pt; without one, the file inside the installed package resemblyzer
@@ -69,6 +69,7 @@ def resemblyzer(
     return network
 
 
+resemblyzer.licence = "Apache-2.0"
 resemblyzer.modality = "audio"
 resemblyzer.published = True
 

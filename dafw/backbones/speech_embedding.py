@@ -81,6 +81,10 @@ def speech_embedding(
     return network
 
 
+speech_embedding.licence = (
+    "ambiguous: openWakeWord's README says that the model is Google's, under Apache-2.0, and also that all models in "
+    "the package are under CC BY-NC-SA 4.0 (not for commercial use)"
+)
 speech_embedding.modality = "audio"
 speech_embedding.published = True
 
@@ -96,9 +100,8 @@ speech_embedding.waveform = waveform
 @functools.cache
 def tell_licence() -> None:
     print(
-        "backbone=speech_embedding: the licence of its weights is ambiguous: openWakeWord's README says that the model "
-        "is Google's, under Apache-2.0, and also that all models in the package are under CC BY-NC-SA 4.0 "
-        "(not for commercial use); dafw reads the installed package and distributes nothing of it",
+        f"backbone=speech_embedding: the licence of its weights is {speech_embedding.licence}; dafw reads the "
+        "installed package and distributes nothing of it",
         flush=True,
     )
 

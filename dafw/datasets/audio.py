@@ -6,7 +6,7 @@ from dafw.datasets._audio import CLIPS, check_rate, decoded
 from dafw.datasets._folders import listed_files
 from dafw.domain import Domain
 from dafw.errors import UsageError
-from dafw.place import Place
+from dafw.place import Place, called, called_by
 from dafw.registry import register_dataset
 
 
@@ -30,7 +30,7 @@ def audio(place: Place, *, rate: int = 16000, seconds: float | None = None, test
         raise UsageError(
             f"{root} has one class folder, {listed.classes[0]!r}; expected two or more, laid out as {CLIPS.layout}"
         )
-    name = root.resolve().name
+    name = called(root)
     clips = decoded(listed.files, root, name, rate, seconds)
     notes = tuple(f"{name}: {change}" for change in clips.changes)
     return Domain(name, listed.classes, *listed.tables(clips.samples), modality="audio", rate=rate, notes=notes)
@@ -38,3 +38,4 @@ def audio(place: Place, *, rate: int = 16000, seconds: float | None = None, test
 
 audio.backbone = "speech_embedding"
 audio.recipe = {"backbone.frozen": True}
+audio.called = called_by("root")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dafw.datasets._folders import LAYOUT, read_folder
 from dafw.domain import Domain
 from dafw.errors import UsageError
-from dafw.place import Place
+from dafw.place import Place, called, called_by
 from dafw.registry import register_dataset
 
 
@@ -17,4 +17,7 @@ def folder(place: Place, *, test_fraction: float = 0.3, size: int | None = None)
     if size is not None and size < 1:
         raise UsageError(f"size={size}: expected the side of the images in pixels, as in size=128")
     (root,) = place.folders("folder")
-    return read_folder(root, root.resolve().name, place, test_fraction=test_fraction, size=size)
+    return read_folder(root, called(root), place, test_fraction=test_fraction, size=size)
+
+
+folder.called = called_by("root")

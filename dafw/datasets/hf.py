@@ -13,7 +13,7 @@ from dafw.datasets._texts import Row, checked_row, text_domain
 from dafw.domain import Domain
 from dafw.errors import UsageError
 from dafw.extras import imported, reachable
-from dafw.place import Place
+from dafw.place import Place, called, called_by
 from dafw.registry import register_dataset
 
 READERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -48,8 +48,7 @@ def hf(
                 raise unloadable(path, config, split, place.download, error) from error
             rows, names = rows_of(part, path, split, text, label)
             parts.append(rows)
-    name = Path(path.partition("*")[0]).stem  # of a pattern, the folder's
-    return text_domain(name, f"path={path}", parts[0], parts[1], names)
+    return text_domain(called(path), f"path={path}", parts[0], parts[1], names)
 
 
 def rows_of(part: Any, path: str, split: str, text: str, label: str) -> tuple[list[Row], tuple[str, ...]]:
@@ -116,3 +115,4 @@ def unloadable(path: str, config: str | None, split: str, download: bool, error:
 
 hf.backbone = "minilm"
 hf.recipe = {"backbone.frozen": True}
+hf.called = called_by("path")

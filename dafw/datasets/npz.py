@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dafw.datasets._arrays import read_npz
 from dafw.domain import Domain
-from dafw.place import Place
+from dafw.place import Place, called, called_by
 from dafw.registry import register_dataset
 
 
@@ -14,4 +14,7 @@ from dafw.registry import register_dataset
 def npz(place: Place, *, path: Path, flip: bool = False) -> Domain:  # noqa: ARG001 (what every data set is given)
     """An .npz file: train_images, test_images (N, H, W[, 3]) uint8, train_labels, test_labels, classes."""
     file = Path(path).expanduser()
-    return read_npz(file, file.stem, flip=flip)
+    return read_npz(file, called(file), flip=flip)
+
+
+npz.called = called_by("path")

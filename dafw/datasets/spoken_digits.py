@@ -25,7 +25,7 @@ def spoken_digits(place: Place, *, speakers: list[str] | None = None) -> Domain:
     """The Free Spoken Digit Dataset, English digits at 8 kHz by six speakers (Jackson et al. 2018, Zenodo 1342401).
 
     recordings/{digit}_{speaker}_{take}.wav; takes 0 to 4 are the test split, as its authors say, so that train and test
-    share their speakers. Its licence is CC BY-SA 4.0.
+    share their speakers.
 
     speakers: only these, as in src.speakers=[jackson,theo]; null or empty: all
     """
@@ -44,9 +44,15 @@ def spoken_digits(place: Place, *, speakers: list[str] | None = None) -> Domain:
     notes = [f"spoken_digits: {change}" for change in clips.changes]
     if wanted != set(known):
         notes.insert(0, f"spoken_digits: only the speakers {', '.join(sorted(wanted))}")
-    return Domain("spoken_digits", CLASSES, train, test, modality="audio", rate=RATE, notes=tuple(notes))
+    return Domain(called(speakers), CLASSES, train, test, modality="audio", rate=RATE, notes=tuple(notes))
 
 
+def called(speakers: list[str] | None) -> str:
+    return "-".join(["spoken_digits", *(speakers or [])])
+
+
+spoken_digits.called = lambda options: called(options.get("speakers"))
+spoken_digits.licence = "CC BY-SA 4.0"
 spoken_digits.backbone = "speech_embedding"
 spoken_digits.recipe = {"backbone.frozen": True}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dafw.datasets._texts import FORMATS, TEXTS, parted_rows, read_file, read_folder, text_domain
 from dafw.domain import Domain
 from dafw.errors import UsageError
-from dafw.place import Place
+from dafw.place import Place, called, called_by
 from dafw.registry import register_dataset
 
 
@@ -20,14 +20,13 @@ def text(place: Place, *, path: Path, test_fraction: float = 0.3) -> Domain:
     given = Path(path).expanduser()
     if given.is_dir():
         train, test = read_folder(given, place, test_fraction)
-        name = given.resolve().name
     elif given.is_file():
         train, test = parted_rows(read_file(given), place, test_fraction)
-        name = Path(given.name.removesuffix(".gz")).stem
     else:
         raise UsageError(f"path={path}: no such file; expected {FORMATS}, or {TEXTS.layout}")
-    return text_domain(name, str(path), train, test)
+    return text_domain(called(given), str(path), train, test)
 
 
 text.backbone = "minilm"
 text.recipe = {"backbone.frozen": True}
+text.called = called_by("path")

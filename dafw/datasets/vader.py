@@ -16,7 +16,7 @@ def vader(place: Place) -> Domain:
 
     tweets, amazon (product reviews), movies (film reviews), nyt (New York Times editorials): two balanced classes by
     the mean rating of about 20 people, without near duplicates. scripts/prepare_vader.py makes the files from the
-    PyPI package vaderSentiment 0.5, which is under the MIT licence; the sentences are third parties'. Cite the paper.
+    PyPI package vaderSentiment 0.5. Cite the paper.
     """
     domain = place.domain or ""
     folders = place.folders("vader")
@@ -31,5 +31,6 @@ def vader(place: Place) -> Domain:
 
 
 vader.domains = ("tweets", "amazon", "movies", "nyt")
+vader.licence = "the package vaderSentiment: MIT; the sentences are third parties'"
 vader.backbone = "minilm"
 vader.recipe = {"backbone.frozen": True}

@@ -13,8 +13,9 @@ import dafw
 import dafw.record as records
 from dafw import assembly
 from dafw.answering import Finished
-from dafw.config import PUBLISHED, backbone, dataset
+from dafw.config import PUBLISHED, backbone
 from dafw.record import Record
+from dafw.registry import BACKBONES, DATASETS, Registry
 
 TOKENISER = "tokeniser"  # the folder of its files, beside the exported one
 
@@ -39,7 +40,7 @@ def description(run: Finished) -> dict[str, Any]:
             "shape": ["batch", len(run.classes)],
             "meaning": "the softmax over classes gives probabilities, the largest is the answer",
         },
-        "licence": licence(run),
+        "licence": licence(run.record),
     }
 
 
@@ -65,7 +66,8 @@ def audio_input(run: Finished) -> dict[str, Any]:
         "rate": rate,
         "samples": samples,
         "preparation": f"one channel of 16-bit samples at {rate} Hz (other rates are resampled by a polyphase filter), "
-        f"divided by 32768, cut at its end or followed by silence to {samples} samples",
+        f"divided by 32768, without the samples of 0 at both ends; of what is longer than {samples} samples the "
+        "middle, before what is shorter silence",
     }
 
 
@@ -90,22 +92,31 @@ PREPARATIONS: dict[str, Callable[[Finished], dict[str, Any]]] = {
 }
 
 
-def licence(run: Finished) -> str:
-    """Whose terms hold for the weights, as far as dafw can tell."""
-    result = run.record.result
-    names = [*run.config.src["name"].split("+"), run.config.tgt["name"]]
-    declared = {name: terms for name in names if (terms := getattr(dataset(name), "licence", None))}
-    terms = "; ".join(f"{name}: {terms}" for name, terms in declared.items()) or "see the terms of these data"
-    lines = [f"learned from {result['src']} and {result['tgt']}: {terms}"]
-    if any(record.result["config"]["init"] in PUBLISHED for record in _lineage(run.record)):
-        name = run.config.backbone["name"]
-        terms = getattr(backbone(name), "licence", "see their publisher's terms")
-        lines.append(f"started from the published weights of {name}: {terms}")
-    return "; ".join(lines)
+def licence(record: Record) -> dict[str, dict[str, str]]:
+    """Whose terms hold, as far as dafw can tell: of the data learned from, and of the published weights begun with.
+
+    Those of its teachers and of the runs that it started from are among them.
+    """
+    data, weights = {}, {}
+    for run in _lineage(record):
+        config = run.result["config"]
+        sources = config["src"]["name"].split("+")
+        for name in sources:
+            data[name if len(sources) > 1 else run.result["src"]] = _terms(DATASETS, name)
+        data[run.result["tgt"]] = _terms(DATASETS, config["tgt"]["name"])
+        if config["init"] in PUBLISHED:
+            weights[config["backbone"]["name"]] = _terms(BACKBONES, config["backbone"]["name"])
+    return {"data": data, "published weights": weights}
+
+
+def _terms(registry: Registry[Any], name: str) -> str:
+    """What a plug-in declares; another's plug-in may be gone by now."""
+    name = name.partition("/")[0]
+    return getattr(registry.get(name) if name in registry else None, "licence", "see the terms of its publisher")
 
 
 def _lineage(record: Record) -> Iterator[Record]:
-    """A run and the runs that it started from."""
+    """A run and the runs that it goes back to."""
     yield record
     for folder in record.result["depends_on"]:
         parent = records.read(Path(folder))

@@ -96,7 +96,9 @@ def placed(clips: Tensor, length: int) -> Tensor:
     """Clips (N, T) → (N, length): what is longer loses both ends, what is shorter ends where the window ends.
 
     So a network that listens to a stream hears a word: it answers when the word is over. Digital silence around a clip
-    is no part of it.
+    is no part of it. Source validation (source_only of frozen speech_embedding, six splits with 30 % held out) cannot
+    tell this from silence on both sides, .974 and .979 on espeak, .998 and .995 on two speakers of spoken_digits; with
+    silence after the clip it falls to .894 and .849.
     """
     first, past = ends_of(clips)
     end = torch.minimum(past, first + (past - first + length) // 2).unsqueeze(1)

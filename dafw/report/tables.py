@@ -24,6 +24,15 @@ class Table:
     notes: tuple[str, ...]
 
 
+def pair_of(src: object, tgt: object) -> str:
+    return f"{src} → {tgt}"
+
+
+def title_of(group: Group) -> str:
+    """The pair, and what tells this group from the pair's others."""
+    return pair_of(group.src, group.tgt) + (f", {group.differs}" if group.differs else "")
+
+
 def tables(board: Board) -> list[Table]:
     """The leaderboard of each group."""
     return [table(board, group) for group in board.groups]
@@ -47,7 +56,7 @@ def table(board: Board, group: Group) -> Table:
         ("s", lambda row: f"{row.total_seconds:.1f}"),
     ]
     return Table(
-        title=f"{group.src} → {group.tgt}" + (" (a development pair)" if group.development else ""),
+        title=title_of(group) + (" (a development pair)" if group.development else ""),
         columns=tuple(heading for heading, _ in shown),
         lines=tuple(tuple(cell(row) for _, cell in shown) for row in group.rows),
         best=best_line(group.rows) if group.comparable else None,
@@ -166,7 +175,7 @@ def sweeps(board: Board) -> Table:
 
 
 def _sweep_lines(group: Group, sweep: Sweep) -> Iterable[tuple[str, ...]]:
-    pair = f"{group.src} → {group.tgt}" + (f" ({group.differs})" if group.differs else "")
+    pair = title_of(group)
     by_labels = any(row.method == sweep.method and not row.is_honest for row in group.rows)  # each run's checkpoint
     for rule, best in sweep.best.items():
         shown = f"{rule} {ORACLE_MARK}" if rule == "oracle" or by_labels else rule

@@ -16,7 +16,9 @@ from dafw.setting import Batch, Progress
 @pytest.fixture
 def method(model: Classifier) -> DANN:
     torch.manual_seed(1)
-    return DANN(model, weight=0.7, hidden=5)
+    method = DANN(model, weight=0.7, hidden=5)
+    method.discriminator.eval()  # no unit is dropped: see the test of the layer
+    return method
 
 
 def at(fraction: float) -> Progress:
@@ -70,8 +72,8 @@ def test_terms_equal_numpy(method: DANN, batch: Batch) -> None:
     assert terms["classification"].item() == pytest.approx(np.mean(cross_entropy), abs=1e-5)
 
     hidden = np.maximum(layer(f, "discriminator.0"), 0)
-    hidden = np.maximum(layer(hidden, "discriminator.2"), 0)
-    p = 1 / (1 + np.exp(-layer(hidden, "discriminator.4")[:, 0]))
+    hidden = np.maximum(layer(hidden, "discriminator.3"), 0)
+    p = 1 / (1 + np.exp(-layer(hidden, "discriminator.6")[:, 0]))
     expected = -0.7 * (np.log(p[:6]).sum() + np.log(1 - p[6:]).sum()) / 12
     assert terms["domain"].item() == pytest.approx(expected, abs=1e-5)
     assert terms.keys() == {"classification", "domain"}

@@ -16,6 +16,7 @@ from scipy import stats
 from dafw.report.gather import collect
 from dafw.report.groups import refusal
 from dafw.report.rows import CHEAP
+from dafw.report.tables import tables
 from dafw.setting import RULES
 
 surroundings = whole.surroundings  # a fixture
@@ -139,10 +140,14 @@ def test_runs_that_may_not_be_compared_stand_apart_and_say_why(tmp_path: Path) -
     for method in ("dann", "mcc"):
         made_run(tmp_path, method)
     made_run(tmp_path, "mcc", keys={"image_size": 28, "train.steps": 600})
-    large, small = collect(tmp_path).groups
+    board = collect(tmp_path)
+    large, small = board.groups
     assert {row.method for row in large.rows} == {"dann", "mcc"}
     assert large.differs == "image size 16 against 28; budget 500 steps of 64, fp32 against 600 steps of 64, fp32"
     assert small.differs == "image size 28 against 16; budget 600 steps of 64, fp32 against 500 steps of 64, fp32"
+    assert [table.title for table in tables(board)] == [
+        f"synth → digits, {group.differs} (a development pair)" for group in board.groups
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from dafw.report.groups import representatives
 from dafw.report.groups import undecidable as undecidable
 from dafw.report.leaderboard import Board, Group, Row, Sweep, ValidatorScore
 from dafw.report.page import wording
+from dafw.report.tables import pair_of as pair_of
+from dafw.report.tables import title_of as title_of
 
 STRIP = 112  # width of a strip of dots, in pixels
 EDGE = 6
@@ -27,15 +29,6 @@ class Strip:
     mean: float
     low: float | None
     high: float | None
-
-
-def pair_of(src: Any, tgt: Any) -> str:
-    return f"{src} → {tgt}"
-
-
-def title_of(group: Group) -> str:
-    """The pair, and what tells this group from the pair's others."""
-    return pair_of(group.src, group.tgt) + (f", {group.differs}" if group.differs else "")
 
 
 def sentence(text: str) -> str:
