@@ -84,8 +84,6 @@ def read(folder: Path) -> Record | None:
         return None
     try:
         result = json.loads(path.read_text())
-        if "status" not in result:
-            raise ValueError("it has no status")
         return Record(folder, {**result, "folder": str(folder)})  # it may have been moved
     except (ValueError, TypeError) as error:
         raise UsageError(

@@ -56,7 +56,9 @@ def test_frozen_features_are_cached_and_every_kind_of_method_runs(pair: dict[str
 
 
 def test_a_frozen_run_learns_and_answers_to_tokens(pair: dict[str, Any], out: Path) -> None:
-    record = measured(out, method="source_only", **{**pair, "backbone.frozen": True, "train.steps": 300})
+    record = measured(
+        out, method="source_only", **{**pair, "backbone.frozen": True, "train.lr": 1e-3, "train.steps": 300}
+    )
     assert record.result["source"]["accuracy"] > 0.85  # its words tell the classes apart, even of random features
     saved = record.predictions()
     assert tuple(checkpoint(record)["input_shape"]) == (2, 24)

@@ -16,9 +16,7 @@ from dafw.setting import Batch, Progress
 @pytest.fixture
 def method(model: Classifier) -> DANN:
     torch.manual_seed(1)
-    method = DANN(model, weight=0.7, hidden=5)
-    method.discriminator.eval()  # no unit is dropped: see the test of the layer
-    return method
+    return DANN(model, weight=0.7, hidden=5)
 
 
 def at(fraction: float) -> Progress:
@@ -40,6 +38,7 @@ class Seen(list[Tensor]):
 def run(method: DANN, batch: Batch, fraction: float) -> tuple[dict[str, Tensor], Seen]:
     """The terms, and the features that they were computed from, which keep their gradient."""
     seen = Seen()
+    method.discriminator.eval()  # no unit is dropped: see the test of the layer
 
     def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         output.retain_grad()
