@@ -45,11 +45,6 @@ class Backbone(nn.Module):
         return (inputs - self.mean) / self.std
 
 
-def recipe_of(register: Any) -> Mapping[str, Any]:
-    """The values a backbone is trained with where nothing else is said (`recipe` on its function), as dotted keys."""
-    return getattr(register, "recipe", {})
-
-
-def frozen_recipe_of(register: Any) -> Mapping[str, Any]:
-    """The values that it is trained with where it is frozen (`frozen_recipe` on its function), as dotted keys."""
-    return getattr(register, "frozen_recipe", {})
+def recipe_of(register: Any, kind: str = "recipe") -> Mapping[str, Any]:
+    """A backbone's `recipe` or `frozen_recipe`, as dotted keys; empty where its function declares none."""
+    return getattr(register, kind, {})

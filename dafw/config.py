@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from dafw.backbone import frozen_recipe_of, recipe_of
+from dafw.backbone import recipe_of
 from dafw.errors import UsageError
 from dafw.pruning import KINDS
 from dafw.registry import BACKBONES, DATASETS, METHODS, Option, nearest, options
@@ -288,7 +288,7 @@ def resolve(config: Config, with_method: bool = True) -> Config:
         method.recipe if with_method else {},
         getattr(dataset(config.tgt["name"]), "recipe", {}),
         *(getattr(s, "recipe", {}) for s in sources),
-        *((frozen_recipe_of(network), FROZEN) if config.backbone["frozen"] else ()),
+        *((recipe_of(network, "frozen_recipe"), FROZEN) if config.backbone["frozen"] else ()),
         recipe_of(network),
         GENERAL,
     ]

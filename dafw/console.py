@@ -260,7 +260,10 @@ def closing_lines(record: Mapping[str, Any]) -> list[Text]:
     lines = [recovered_gap(record), *bound(record), cost(record)]
     for key in ("protocol", "counts"):
         if record.get(key):
-            lines.append(f"{key}: " + "; ".join(f"{words(name)} {words(value)}" for name, value in record[key].items()))
+            lines.append(
+                f"{key}: "
+                + "; ".join(f"{name.replace('_', ' ')} {words(value)}" for name, value in record[key].items())
+            )
     if record.get("pictures"):
         lines.append(f"pictures: {' '.join(map(str, record['pictures']))}")
     return [Text(line) for line in lines]
@@ -298,7 +301,7 @@ def words(value: Any) -> str:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value).replace("_", " ")
+    return str(value)
 
 
 def number(value: float | None, digits: int = 3) -> str:

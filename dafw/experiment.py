@@ -117,7 +117,7 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         for line in [*recipes_of(raw), *pair.notes]:
             console.once(line)
         init_run = dependencies.init.hash if dependencies.init is not None else None
-        equal = comparable(raw, pair, init_run)
+        equal = comparable(raw, pair, init_run, depends_on["weights"])
         described = describe(raw, config, teachers, equal, pair.fingerprints, depends_on)
         try:
             return Job(config, pair, built, data, folder, described, dependencies, console, tracker).train()

@@ -77,17 +77,18 @@ def plugin_hashes(config: Config) -> dict[str, str]:
     return {use: plugin_hash(plugin) for use, plugin in used.items()}
 
 
-def comparable(raw: Config, pair: Pair, init_run: str | None) -> dict[str, Any]:
+def comparable(raw: Config, pair: Pair, init_run: str | None, weights: str | None) -> dict[str, Any]:
     """What must be equal between two runs whose numbers are compared, by the words of a report.
 
     raw: the config as it was typed: what a method's own recipe changes of the optimiser is part of the method
     init_run: the hash of the run that `init` names by its folder
+    weights: the `weights_hash` of the run, which is not worked out again
     """
     config = resolve(raw, with_method=False)
     init = str(config.init)
     start = init if init in INITS or init in METHODS else f"run {init_run}"
     if init in PUBLISHED:
-        start = f"{init} {weights_hash(config, pair) or ''}".strip()
+        start = f"{init} {weights or ''}".strip()
     if config.prune.amount:
         start += f" without {100 * config.prune.amount:.3g} % of its {PRUNED[config.prune.kind]}"
     body = {key: value for key, value in _without_places(config.backbone).items() if key != "name"}

@@ -83,7 +83,7 @@ def data_name(node: dict[str, Any]) -> str:
     """What a domain is called: as its data set says of its options, else the data set's name."""
     name = str(node["name"])
     says = None if "+" in name else getattr(dataset(name), "called", None)
-    return (says(node) if says is not None else "") or name
+    return name if says is None else says(node)  # type: ignore[no-any-return]
 
 
 def begin_tracking(tracker: Tracker, config: Config, folder: Path, plain: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ def called(path: Path | str) -> str:
 
 
 def called_by(option: str) -> Callable[[Mapping[str, Any]], str]:
-    """The `called` of a data set whose domains are called by the path in this option."""
-    return lambda options: called(options[option]) if options.get(option) else ""
+    """The `called` of a data set whose domains are called by the path in this option, where it is given."""
+    return lambda options: called(options[option]) if options.get(option) else options["name"]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def test_frozen_features_of_speech_train_every_method(type_here: Any, tmp_path: 
     assert "espeak: 8000 → 16000 Hz" not in told.out  # the data set was asked for 16000 Hz
     assert "fsdd: 240 of 240 clips are at 8000 Hz: resampled to 16000 Hz" in told.out
     assert "input 12512 samples" in told.out
-    assert "backbone speech embedding (frozen)" in told.out
+    assert "backbone speech_embedding (frozen)" in told.out
     record = run_in(told.folder)
     assert record.result["target"]["examples"] == 120
     assert record.accuracy > 0.5
