@@ -31,9 +31,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
-
-import numpy as np
 
 SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
 REQUIREMENT = f"vaderSentiment==0.5 --hash=sha256:{SHA256}"
@@ -49,7 +48,7 @@ CAPS = {("movies", "train"): 800, ("movies", "test"): 400, ("amazon", "test"): 4
 LEAST_RATING = 0.5
 LEAST_WORDS = 3
 SIMILARITY = 0.7  # Jaccard's, of the sets of three words in a row
-TEST_FRACTION = 1 / 3
+TEST_FRACTION = 0.34
 SEED = 0
 
 
@@ -70,8 +69,8 @@ def prepare(out: Path, sdist: bytes) -> None:
         raise SystemExit(f"the archive has sha256 {found}; expected {SHA256}: vaderSentiment-0.5.zip as PyPI has it")
     domains = {domain: list(sentences(text)) for domain, text in ground_truths(sdist).items()}
     out.mkdir(parents=True, exist_ok=True)
-    for number, (domain, kept) in enumerate(without_near_duplicates(domains).items()):
-        rows = list(divided(domain, kept, np.random.default_rng((SEED, number))))
+    for domain, kept in without_near_duplicates(domains).items():
+        rows = divided(domain, kept)
         write(out / f"{domain}.jsonl.gz", rows)
         counted = Counter((row["split"], row["label"]) for row in rows)
         print(
@@ -144,19 +143,32 @@ def trigrams(found: Sequence[str]) -> set[tuple[str, ...]]:
     return set(zip(found, found[1:], found[2:], strict=False))
 
 
-def divided(domain: str, kept: Sequence[Sentence], random: np.random.Generator) -> Iterator[dict[str, object]]:
-    """The rows of a domain: a third of its reviews, articles or sentences to test, then both classes equally large."""
-    group_of = {s.id: s.id.partition("_")[0] if domain in GROUPED else s.id for s in kept}
-    groups = sorted(set(group_of.values()))
-    test = {groups[i] for i in random.permutation(len(groups))[: round(TEST_FRACTION * len(groups))]}
-    for split in ("train", "test"):
-        part = [s for s in kept if (group_of[s.id] in test) == (split == "test")]
-        classes = [[s for s in part if s.label == label] for label in (0, 1)]
+def divided(domain: str, kept: Sequence[Sentence]) -> list[dict[str, object]]:
+    """The rows of a domain, shuffled: reviews, articles or sentences go to test until it has its share, then both
+    classes are made equally large.
+    """
+    random = Random(SEED)  # the shuffle of the standard library, which is the same in every version
+    groups: dict[str, list[Sentence]] = {}
+    for s in kept:
+        groups.setdefault(s.id.partition("_")[0] if domain in GROUPED else s.id, []).append(s)
+    names = sorted(groups)
+    random.shuffle(names)
+    parts: dict[str, list[Sentence]] = {"train": [], "test": []}
+    for name in names:
+        split = "test" if len(parts["test"]) < TEST_FRACTION * len(kept) else "train"
+        parts[split] += groups[name]
+    chosen: list[tuple[str, Sentence]] = []
+    for split, part in parts.items():
+        classes = [[s for s in part if s.label == label] for label in (1, 0)]
         size = min(*map(len, classes), CAPS.get((domain, split), len(part)))
-        chosen = {s.id for each in classes for s in (each[i] for i in random.permutation(len(each))[:size])}
-        for s in part:
-            if s.id in chosen:
-                yield {"id": s.id, "text": s.text, "label": s.label, "rating": round(s.rating, 3), "split": split}
+        for each in classes:
+            random.shuffle(each)
+            chosen += [(split, s) for s in each[:size]]
+    random.shuffle(chosen)
+    return [
+        {"id": s.id, "text": s.text, "label": s.label, "rating": round(s.rating, 3), "split": split}
+        for split, s in chosen
+    ]
 
 
 def write(path: Path, rows: Sequence[dict[str, object]]) -> None:
