@@ -18,7 +18,7 @@ from dafw import augment, cache, frozen, pruning
 from dafw.cache import remembered
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
-from dafw.config import COMMON_OPTIONS, PUBLISHED, Config, backbone, config_of, dataset
+from dafw.config import COMMON_OPTIONS, PUBLISHED, Config, Prune, backbone, config_of, dataset
 from dafw.domain import Domain, Table
 from dafw.errors import UsageError
 from dafw.method import Method
@@ -26,7 +26,7 @@ from dafw.modalities import common_modality, modality
 from dafw.pair import Data, Pair, Protocol
 from dafw.place import Place
 from dafw.registry import METHODS, load_plugin, options
-from dafw.setting import Setting
+from dafw.setting import Output, Setting, Teacher
 from dafw.split import mixed_seed
 from dafw.stress import stress_of, stressed
 
@@ -282,17 +282,35 @@ def init_of(folder: Path) -> Start | None:
 
 
 def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Data:
-    """What the method may see as a whole, with `start_model`."""
+    """What the method may see as a whole, with the models it may ask for."""
 
-    def start_model(path: str | Path | None = None) -> Classifier:
-        if path is None:
-            model = build_classifier(config, pair, network, start)
-        else:
-            with torch.random.fork_rng(devices=[]):  # loading sets the seed to that run's
-                model = load(path, pair.device).model
-        return model.eval().requires_grad_(False).to(pair.device)
+    def start_model() -> Classifier:
+        return build_classifier(config, pair, network, start).eval().requires_grad_(False)
 
-    return pair.data(start_model)
+    return pair.data(start_model, lambda folder: teacher_of(folder, config, pair))
+
+
+def teacher_of(folder: Path, config: Config, pair: Pair) -> Teacher:
+    """A finished run that answers the target's training examples of this pair, as `predict` of its method does.
+
+    Where it takes what the pair hands out, it is shown the view that is asked about. Where it reads the examples
+    otherwise (other tokens, another sample rate or size, another frozen network) it answers each as it is, at once.
+    """
+    with torch.random.fork_rng(devices=[]):  # loading sets the seed to that run's
+        method = load(folder, pair.device).requires_grad_(False)
+        _, own, _ = build_pair(read_by(folder, config), init_of(folder), lambda _: None)
+    if own.target.fingerprint == pair.target.fingerprint:
+        return Teacher(lambda examples: method.predict(examples.inputs), method.model.feature_dim)
+    said = own.target_train.outputs(method)
+    return Teacher(lambda examples: Output(*(part[examples.index] for part in said)), method.model.feature_dim)
+
+
+def read_by(folder: Path, config: Config) -> Config:
+    """The config with the network of a finished run, so that the domains are brought to what that one takes."""
+    saved = load_checkpoint(folder / "checkpoint.pt")["config"]
+    for file in saved["plugins"]:
+        load_plugin(file)
+    return replace(config, **{key: saved[key] for key in ("backbone", "image_size", "init", "seed")}, prune=Prune())
 
 
 def saved_state(config: Config, pair: Pair, method: Method, init_run: Path | None) -> dict[str, Any]:

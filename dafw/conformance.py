@@ -22,7 +22,7 @@ from dafw.made import EVERY, IMAGES, Made, made_model, made_pair
 from dafw.method import Method
 from dafw.pair import Data, Pair
 from dafw.registry import METHODS, Option, about, options
-from dafw.setting import RULES, Progress, Step
+from dafw.setting import RULES, Progress, Step, Teacher
 from dafw.split import to_float
 from dafw.trainer import Fitted, Training, fit, make_optimizer, run_updates
 
@@ -70,7 +70,9 @@ def case(
     torch.manual_seed(seed)
     method = method_class(model, **{**sample_values(method_class), **values})
     start = copy.deepcopy(model)
-    data = pair.data(lambda *_: copy.deepcopy(start).eval().requires_grad_(False))
+    still = copy.deepcopy(start).eval().requires_grad_(False)
+    teacher = Teacher(lambda examples: still(examples.inputs), still.feature_dim)
+    data = pair.data(lambda: copy.deepcopy(still), lambda _: teacher)
     method.setup(data)
     return Case(method, pair, data)
 

@@ -30,7 +30,7 @@ from dafw.registry import METHODS, VALIDATORS, nearest
 from dafw.setting import RULES, TARGET_SUPERVISED_REFERENCE, Reference, Setting
 from dafw.split import Split
 from dafw.store import as_typed, compose, words_of
-from dafw.teachers import Teachers, check_features, check_inputs, finished, kind_of, known_by, teachers_of
+from dafw.teachers import Teachers, check_inputs, finished, kind_of, known_by, teachers_of
 from dafw.tracking import Tracker
 from dafw.trainer import check_trainable
 
@@ -95,7 +95,6 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
     init = start_from(dependencies.init)
     config, pair, network = assembly.build_pair(config, init, console.note)
     start = init if dependencies.start is None else start_from(dependencies.start)
-    check_features(teachers, pair)
     depends_on = identity(known_by(teachers, config, lambda run: run.hash), pair, dependencies.hashes)
     config_hash = hash_of(depends_on)
     parent = (

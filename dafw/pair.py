@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from dafw.classes import match
 from dafw.domain import Domain, Table
 from dafw.errors import UsageError
-from dafw.setting import RULES, Batch, Examples, Labelled, Setting
+from dafw.setting import RULES, Batch, Examples, Labelled, Setting, Teacher
 from dafw.split import Split, generator, join, set_aside, to_float
 
 if TYPE_CHECKING:
@@ -42,13 +43,18 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Data:
-    """What a setting may see of whole splits; a part it may not see is None, labels it may not see are gone."""
+    """What a setting may see of whole splits; a part it may not see is None, labels it may not see are gone.
+
+    start_model: a frozen copy of what the run starts from, with its own head
+    teacher: the finished run in a folder, to be asked about the target whatever network it has
+    """
 
     source: Split
     target: Split
     shots: Split
     classes: tuple[str, ...]
-    start_model: Callable[..., Classifier]
+    start_model: Callable[[], Classifier]
+    teacher: Callable[[Path], Teacher]
 
 
 @dataclass
@@ -335,7 +341,7 @@ class Pair:
 
         return Examples(draw, examples.index, examples.domain)
 
-    def data(self, start_model: Callable[..., Classifier]) -> Data:
+    def data(self, start_model: Callable[[], Classifier], teacher: Callable[[Path], Teacher]) -> Data:
         """The whole splits that the setting may see, without the labels it may not."""
         source: Any = None
         target: Any = None
@@ -344,7 +350,7 @@ class Pair:
             source = self.source_train
         if self.rule.target == "train":
             target = self.target_train.without_labels()
-        return Data(source, target, shots, self.classes, start_model)
+        return Data(source, target, shots, self.classes, start_model, teacher)
 
 
 def _check_size(batch_size: int, size: int, available: int, part: str) -> None:

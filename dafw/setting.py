@@ -123,6 +123,13 @@ class Labelled(Examples):
         self.labels = labels
 
 
+class Teacher(NamedTuple):
+    """A finished run that is asked about target training examples: `answer(examples)` is what it says, no gradient."""
+
+    answer: Callable[[Examples], Output]
+    feature_dim: int
+
+
 class Batch(NamedTuple):
     """What one step sees. A part that the setting may not see is None; target never has labels.
 

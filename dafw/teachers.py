@@ -12,12 +12,12 @@ from pathlib import Path
 
 import dafw.record as records
 from dafw import assembly, checkpoint
-from dafw.config import Config
+from dafw.config import Config, backbone
 from dafw.errors import UsageError
 from dafw.identity import hash_of
 from dafw.pair import Pair
 from dafw.record import Record
-from dafw.registry import METHODS, load_plugin
+from dafw.registry import METHODS
 from dafw.setting import RULES, Setting
 
 Teachers = dict[str, list[Record]]  # by option
@@ -70,7 +70,7 @@ def with_those_behind(runs: Iterable[Record]) -> list[Record]:
 
 
 def check_inputs(config: Config, teachers: Teachers, pair: Pair) -> None:
-    """UsageError for a run whose answers mean something else here: other classes, or made for other inputs.
+    """UsageError for a run that has no answer here: it knows other classes, or cannot read what the pair holds.
 
     pair: before its inputs are encoded, where the backbone is frozen
     """
@@ -78,16 +78,15 @@ def check_inputs(config: Config, teachers: Teachers, pair: Pair) -> None:
         told = f"method.{key}={run.folder}"
         saved = checkpoint.load(run.folder / "checkpoint.pt")
         check_classes(told, saved["classes"], pair.classes)
-        check_shape(told, saved["input_shape"], pair.input_shape)
-        for file in saved["config"]["plugins"]:
-            load_plugin(file)
-        body, size = saved["config"]["backbone"], saved["config"]["image_size"]
-        as_it_reads = assembly.input_pair(replace(config, backbone=body, image_size=size))
-        if as_it_reads.target.fingerprint != pair.target.fingerprint:
+        own = assembly.read_by(run.folder, config)
+        name = own.backbone["name"]
+        takes = getattr(backbone(name), "modality", "image")
+        if takes != pair.modality:
             raise UsageError(
-                f"{told}: its backbone={body['name']} reads these examples otherwise (other tokens, or another sample "
-                "rate); expected a run whose backbone takes the same"
+                f"{told}: its backbone={name} takes {takes} and this pair holds {pair.modality}; expected a run on "
+                f"{pair.modality}"
             )
+        check_shape(told, saved["input_shape"], assembly.input_pair(own).input_shape)
 
 
 def check_classes(told: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
@@ -98,21 +97,12 @@ def check_classes(told: str, theirs: Sequence[str], ours: Sequence[str]) -> None
 
 
 def check_shape(told: str, theirs: Sequence[int], ours: Sequence[int]) -> None:
-    if list(theirs) != list(ours):
+    """ours: the shape of this pair's examples when they are brought to what that run's backbone takes"""
+    if theirs[0] != ours[0]:  # channels; the size is made to fit, and a text may be of any length
         takes, given = ("x".join(map(str, shape)) for shape in (theirs, ours))
-        another_size = len(theirs) == len(ours) == 3 and theirs[0] == ours[0]
-        hint = f"type image_size={theirs[2]}" if another_size else "expected a run whose backbone takes the same"
-        raise UsageError(f"{told}: it takes inputs of {takes} and this pair hands out {given}; {hint}")
-
-
-def check_features(teachers: Teachers, pair: Pair) -> None:
-    """UsageError where the pair hands out features of a frozen network that a run was not made on."""
-    for key, run in each(teachers):
-        if pair.weights is not None and run.result["identity"].get("weights") != pair.weights:
-            raise UsageError(
-                f"method.{key}={run.folder}: it was not made on the features of this frozen network; expected a run "
-                "with the same backbone, init and seed, or type backbone.frozen=false"
-            )
+        raise UsageError(
+            f"{told}: it takes inputs of {takes} and would be given {given} here; expected a run on as many channels"
+        )
 
 
 # ---- what is said of them

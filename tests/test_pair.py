@@ -185,7 +185,7 @@ def test_a_pass_is_counted_in_batches_of_the_target_or_of_what_is_seen():
 def test_a_setting_sees_what_the_table_says_and_no_more(setting):
     rule = RULES[setting]
     given = pair(setting)
-    batch, data = given.batch(0, 8), given.data(lambda: None)
+    batch, data = given.batch(0, 8), given.data(lambda: None, lambda _: None)
 
     assert (batch.source is None) == (data.source is None) == (rule.source == "none")
     assert (batch.target is None) == (rule.target == "none")
@@ -204,7 +204,7 @@ def test_a_setting_sees_what_the_table_says_and_no_more(setting):
 @pytest.mark.parametrize("setting", [s for s in Setting if RULES[s].target == "train"], ids=lambda s: s.value)
 def test_the_targets_labels_are_not_in_data(setting):
     given = pair(setting)
-    data = given.data(lambda: None)
+    data = given.data(lambda: None, lambda _: None)
     with pytest.raises(UsageError, match="does not see the labels of two train"):
         _ = data.target.labels
     hidden = given.target_train.labels
@@ -215,7 +215,7 @@ def test_the_targets_labels_are_not_in_data(setting):
 
 def test_training_data_holds_no_validation_and_no_test_example():
     given = pair()
-    data = given.data(lambda: None)
+    data = given.data(lambda: None, lambda _: None)
     train = set(given.target_train.rows.tolist())
     assert set(rows_of(data.target.inputs)) == train
     assert train.isdisjoint(given.target_validation.rows.tolist())

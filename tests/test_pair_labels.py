@@ -25,7 +25,7 @@ def test_shots_are_k_of_each_class_from_target_train(setting, k):
     assert given.shots.labels.tolist() == (given.shots.rows % 3).tolist()
     assert set(given.shots.rows.tolist()) <= set(given.target_train.rows.tolist())
     assert given.counts["labelled target"] == 3 * k
-    assert given.data(lambda: None).shots is given.shots
+    assert given.data(lambda: None, lambda _: None).shots is given.shots
 
 
 def test_shots_are_drawn_by_the_runs_seed():

@@ -99,7 +99,7 @@ def test_transductive_trains_and_tests_on_all_target_examples():
     both = torch.cat([domain("two", 50, 20, value=2).train.inputs, domain("two", 50, 20, value=2).test.inputs])
     assert torch.equal(given.target_test.inputs, both)
     with pytest.raises(UsageError):
-        _ = given.data(lambda: None).target.labels
+        _ = given.data(lambda: None, lambda _: None).target.labels
 
 
 @pytest.mark.parametrize("setting", [s for s in Setting if RULES[s].shots], ids=lambda s: s.value)

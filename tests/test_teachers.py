@@ -49,11 +49,10 @@ class Ensemble(Method):
         self.paths = teachers
 
     def setup(self, data):
-        self.frozen = [[data.start_model(path) for path in self.paths]]
+        self.teachers = [data.teacher(path) for path in self.paths]
 
     def losses(self, batch, progress):
-        with torch.no_grad():
-            labels = torch.stack([run(batch.target.inputs).logits.softmax(1) for run in self.frozen[0]]).mean(0)
+        labels = torch.stack([run.answer(batch.target).logits.softmax(1) for run in self.teachers]).mean(0)
         return {"classification": F.cross_entropy(self.model(batch.target.inputs).logits, labels)}
 '''
 
@@ -308,12 +307,6 @@ def test_several_teachers_of_a_users_own_method(
 USELESS: dict[str, tuple[dict[str, Any], str]] = {
     "no run": ({"method.teacher": "nowhere"}, "method.teacher=nowhere: there is no run; expected the folder of a"),
     "none named": ({"method.teacher": None}, "method.teacher"),
-    "size": ({"image_size": 24}, "it takes inputs of 1x16x16 and this pair hands out 1x24x24; type image_size=16"),
-    "channels": ({"backbone": "published"}, "takes inputs of 1x16x16 and this pair hands out 3x"),
-    "frozen": (
-        {"backbone.frozen": True, "init": "random"},
-        "not made on the features of this frozen network; expected",
-    ),
     "temperature": ({"method.temperature": 0}, "method.temperature=0: expected a positive number"),
 }
 

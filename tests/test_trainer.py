@@ -54,7 +54,7 @@ def trained(
     fitted = fit(
         method,
         pair,
-        pair.data(lambda *_: None),
+        pair.data(lambda: None, lambda _: None),
         how,
         log_every=log_every,
         eval_every=eval_every,

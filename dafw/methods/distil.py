@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,10 +34,11 @@ class Distil(Method):
 
     The student sees unlabelled target inputs alone: it learns the teacher's softened logits, and its features after
     the bottleneck, through a linear regressor where the student's are of another width (FitNets, Romero et al. 2015,
-    ICLR, eq. 3, as a mean over the features). Both look at the same view (Beyer et al. 2022, CVPR, section 3.1). The
-    student starts where `init` says; the teacher is in eval mode, and is neither trained nor saved.
+    ICLR, eq. 3, as a mean over the features). Both look at the same view (Beyer et al. 2022, CVPR, section 3.1), unless
+    the teacher takes other inputs (other tokens, another sample rate or size): then it answers each example as it is.
+    The student starts where `init` says; the teacher is in eval mode, and is neither trained nor saved.
 
-    teacher: the folder of a finished run with the same classes and inputs
+    teacher: the folder of a finished run with the same classes, of any method and backbone
     temperature: T, by which the logits of both are divided. It and features_weight are those of 16 choices that the
         validator im likes best on synth→digits, by its mean over three seeds
     """
@@ -66,20 +66,16 @@ class Distil(Method):
         self.logits_weight = logits_weight
         self.features_weight = features_weight
         self.regressor: nn.Module = nn.Identity()
-        self._frozen: list[Classifier] = []  # in a list it is no submodule, which would be saved with the student
 
     def setup(self, data: Data) -> None:
-        teacher = data.start_model(self.teacher)
-        self._frozen = [teacher]
+        teacher = data.teacher(self.teacher)
+        self._answer = teacher.answer
         own = self.model.feature_dim
         if own != teacher.feature_dim:
             self.regressor = nn.Linear(own, teacher.feature_dim).to(self.model.head.weight.device)
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        inputs = batch.target.inputs
-        with torch.no_grad():
-            teacher = self._frozen[0](inputs)
-        student = self.model(inputs)
+        teacher, student = self._answer(batch.target), self.model(batch.target.inputs)
         self.log(agreement=(student.logits.argmax(1) == teacher.logits.argmax(1)).float().mean())
         divergence = soft_label_divergence(student.logits, teacher.logits, self.temperature)
         return {

@@ -15,7 +15,7 @@ from dafw.backbones.convnet import ConvNet
 from dafw.classifier import Classifier
 from dafw.errors import UsageError
 from dafw.methods.distil import Distil, soft_label_divergence
-from dafw.setting import Batch, Examples, Progress
+from dafw.setting import Batch, Examples, Progress, Teacher
 from dafw.trainer import Training, make_optimizer, run_updates
 
 TRAINING = Training(8, 6, "sgd", 0.05, "constant", 0.0, "fp32")
@@ -48,12 +48,12 @@ def made_teacher(feature_dim: int) -> Classifier:
 def set_up(model: Classifier, teacher: Classifier, **values: Any) -> Distil:
     """The method with a stand-in for a run in the folder "runs/it"."""
 
-    def start_model(path: Any) -> Classifier:
+    def of_run(path: Path) -> Teacher:
         assert path == Path("runs/it")
-        return teacher
+        return Teacher(lambda examples: teacher(examples.inputs), teacher.feature_dim)
 
     method = Distil(model, teacher=Path("runs/it"), **values)
-    method.setup(SimpleNamespace(start_model=start_model))  # type: ignore[arg-type]
+    method.setup(SimpleNamespace(teacher=of_run))  # type: ignore[arg-type]
     return method
 
 
