@@ -86,9 +86,13 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
         domain=domain or None,
     )
     # a plug-in may have been read anew, and a file written anew
-    files = [(v.stat().st_mtime_ns, v.stat().st_size) for v in own.values() if isinstance(v, Path) and v.is_file()]
-    key = (registered, place, json.dumps([own, files], sort_keys=True, default=str))
+    key = (registered, place, json.dumps([own, _stamps(own)], sort_keys=True, default=str))
     return remembered(_domains, key, lambda: registered(place, **own))
+
+
+def _stamps(own: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """When the files that options name were written, and their sizes."""
+    return [(v.stat().st_mtime_ns, v.stat().st_size) for v in own.values() if isinstance(v, Path) and v.is_file()]
 
 
 _domains: dict[Any, Domain] = {}
@@ -165,7 +169,9 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     target = under_stress(target, config, notes)
     network = weights = None
     views = augment.views(kind)
+    asked = (setting, config.seed, protocol_of(config))
     if config.backbone["frozen"]:
+        Pair(sources, target, *asked, views, device_of(config))  # what is wrong with classes or splits is told first
         network, weights = frozen_network(config, shape, init)
         flip = target.flip and all(s.flip for s in sources)
         weak, views = views["weak"], augment.views("features")
@@ -178,7 +184,7 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
 
         sources = [frozen.encoded(s, convert) if s.train is not None else s for s in sources]
         target = frozen.encoded(target, convert)
-    pair = Pair(sources, target, setting, config.seed, protocol_of(config), views, device_of(config))
+    pair = Pair(sources, target, *asked, views, device_of(config))
     pair.modality, pair.input_shape = kind, shape
     pair.fingerprints = fingerprints
     pair.weights = weights
@@ -213,7 +219,8 @@ def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -
     """
     if init is None:
         seed = config.seed if config.init == "random" else 0
-        key = (json.dumps(config.backbone, sort_keys=True, default=str), config.init, shape, seed, config.device)
+        own = json.dumps([config.backbone, _stamps(backbone_options(config))], sort_keys=True, default=str)
+        key = (own, config.init, shape, seed, config.device)
         return remembered(_networks, key, lambda: _seeded_network(config, shape, {}))
     prefix = "backbone."
     state = {k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)}

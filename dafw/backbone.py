@@ -7,6 +7,7 @@ A registered backbone is a function `name(shape, pretrained, *, options) -> Back
     modality: "image" where it says nothing
     recipe: the values it is trained with where nothing else is said, as dotted keys
     frozen_recipe: those of them that a head on its cached features learns better with
+    training_options: names of options that say how it is trained, and are refused where it is frozen
     published: whether its published weights are the default init
     input_size, channels: of images: the largest side it wants, how many channels it needs
     tokens(texts, **options) -> (ids and mask int64 (N, 2, tokens), how many were cut): of text

@@ -228,6 +228,7 @@ def check_values(config: Config) -> None:
     if dropout is not None and not 0 <= dropout < 1:
         raise UsageError(f"backbone.dropout={dropout}: expected a number from 0 to less than 1")
     check_prune(config)
+    check_frozen(config)
     stress_of(config.tgt)
     if given["backbone.views"] < 1:
         raise UsageError(f"backbone.views={given['backbone.views']}: expected 1 or more")
@@ -241,13 +242,26 @@ def check_prune(config: Config) -> None:
     if amount and config.backbone["frozen"]:
         raise UsageError(
             f"prune.amount={amount} with backbone.frozen=true: a frozen backbone is not trained, and so could not make "
-            "up for what is taken out; expected backbone.frozen=false"
+            "up for what is taken out; expected a run with backbone.frozen=false, or a small network that learns from "
+            "the frozen one's run, as in method=distil method.teacher=RUN backbone.frozen=false"
         )
     if amount and (config.init is None or not (Path(config.init) / "checkpoint.pt").is_file()):
         raise UsageError(
             f"prune.amount={amount} with init={config.init or 'null'}: only a trained network is pruned; expected "
             f"init=RUN, or python -m dafw.prune RUN amount={amount}, with the folder of a finished run"
         )
+
+
+def check_frozen(config: Config) -> None:
+    """UsageError for an option that says how a network is trained which stands still."""
+    if config.backbone["frozen"]:
+        for name in getattr(backbone(config.backbone["name"]), "training_options", ()):
+            value = config.backbone[name]
+            if value is not None:
+                raise UsageError(
+                    f"backbone.{name}={value} with backbone.frozen=true: none of the network is trained; expected "
+                    f"backbone.frozen=false, or backbone.{name} left out"
+                )
 
 
 # ---- nodes
@@ -303,7 +317,7 @@ def resolve(config: Config, with_method: bool = True) -> Config:
                 body[name] = value
             elif key == "image_size" and size is None:
                 size = value
-    return replace(config, train=Train(**train), backbone=body, image_size=size, init=config.init or _init(config))
+    return replace(config, train=Train(**train), backbone=body, image_size=size, init=_init(config))
 
 
 def recipes_of(config: Config) -> Iterator[str]:
@@ -319,13 +333,23 @@ def recipes_of(config: Config) -> Iterator[str]:
 
 
 def _init(config: Config) -> str:
-    """Transfer starts from the source model, a network of published weights from these, everything else at random."""
+    """What was typed; else transfer starts from the source model, a network of published weights from these, everything
+    else at random. UsageError for ImageNet's weights of a network that takes no images.
+    """
+    network = backbone(config.backbone["name"])
+    takes = getattr(network, "modality", "image")
+    published = "imagenet" if takes == "image" else "published"
+    if config.init == "imagenet" != published:
+        raise UsageError(
+            f"init=imagenet: backbone={config.backbone['name']} takes {takes} and was not trained on ImageNet; "
+            "expected init=published"
+        )
+    if config.init is not None:
+        return published if config.init in PUBLISHED else config.init
     setting: Setting = METHODS.get(config.method["name"]).setting
     default = RULES[setting].init
-    network = backbone(config.backbone["name"])
-    if default != "random" or not (config.backbone["frozen"] or getattr(network, "published", False)):
-        return default
-    return "imagenet" if getattr(network, "modality", "image") == "image" else "published"
+    drawn = default != "random" or not (config.backbone["frozen"] or getattr(network, "published", False))
+    return default if drawn else published
 
 
 def default_method(name: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from dafw import pruning
 from dafw.answering import finished
 from dafw.console import WIDE, Console, number
 from dafw.errors import UsageError
+from dafw.job import network_name
 
 BATCHES = (1, 64)  # examples asked at once: one that waits for its answer, and a heap of them
 ROUNDS = (5, 101)  # of timing: at least, and at most
@@ -69,7 +70,7 @@ def table(folders: Sequence[str | Path]) -> list[Row]:
         Row(
             run.record.folder,
             run.record.result["method"],
-            run.config.backbone["name"],
+            network_name(run.config, run.method.model),
             (run.record.result["target"] or {}).get("accuracy"),
             held[place][0],
             multiply_accumulates(network, run.example(1)),

@@ -111,10 +111,13 @@ def obtain(raw: Config, console: Console, tracker: Tracker | None = None) -> Rec
         data = assembly.data_of(config, pair, network, start)
         built.setup(data)
         check_trainable(built, pair, config.training)  # before a folder is made
+        killed = records.stopped(parent, stem)
         folder = records.new_folder(parent, stem)
         console.log_to(folder / "log.txt")
         for line in [*recipes_of(raw), *pair.notes]:
             console.once(line)
+        for other in killed:
+            console.note(f"{other} was stopped before its end; it stays as it is, and the run starts again")
         init_run = dependencies.init.hash if dependencies.init is not None else None
         equal = comparable(raw, pair, init_run, depends_on["weights"])
         described = describe(raw, config, teachers, equal, pair.fingerprints, depends_on)

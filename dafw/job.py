@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 import dafw.record as records
-from dafw import __version__, assembly, checkpoint, diagnosis, symptoms
+from dafw import __version__, assembly, checkpoint, diagnosis, pruning, symptoms
 from dafw.bound import disagreement_bound
-from dafw.config import Config, dataset
+from dafw.classifier import Classifier
+from dafw.config import Config, backbone, dataset, plain_node
 from dafw.console import Console
 from dafw.diagnosis import Answers, answers_of, some_inputs
 from dafw.errors import UsageError
@@ -25,7 +26,7 @@ from dafw.method import Method
 from dafw.modalities import modality
 from dafw.pair import Data, Pair
 from dafw.record import Record
-from dafw.registry import VALIDATORS
+from dafw.registry import VALIDATORS, options
 from dafw.selection import ORACLE, chosen, score_of
 from dafw.setting import Output
 from dafw.split import generator
@@ -244,7 +245,7 @@ class Job:
             "evaluations": self.evaluations,
             "classes": list(pair.classes),
             "counts": pair.counts,
-            "protocol": protocol_lines(self.config, pair) | said_of(self.dependencies.teachers),
+            "protocol": protocol_lines(self.config, pair, method.model) | said_of(self.dependencies.teachers),
             "notes": pair.notes,
             "remarks": list(getattr(method, "notes", [])),
             "depends_on": [str(record.folder) for record in self.dependencies.all],
@@ -305,7 +306,7 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def protocol_lines(config: Config, pair: Pair) -> dict[str, Any]:
+def protocol_lines(config: Config, pair: Pair, model: Classifier) -> dict[str, Any]:
     """Under which rules the number was measured."""
     development = (data_name(config.src), data_name(config.tgt)) in DEVELOPMENT_PAIRS
     return {
@@ -317,5 +318,17 @@ def protocol_lines(config: Config, pair: Pair) -> dict[str, Any]:
         "transductive": config.tgt["transductive"],
         "labels per class": config.tgt["labels_per_class"],
         "init": config.init,
-        "backbone": config.backbone["name"] + (" (frozen)" if config.backbone["frozen"] else ""),
+        "backbone": network_name(config, model),
     }
+
+
+def network_name(config: Config, model: Classifier) -> str:
+    """The backbone with those of its options that are not the defaults, and what pruning left of it."""
+    name = config.backbone["name"]
+    usual = plain_node("backbone", name, options(backbone(name)))
+    own = [o.name for o in options(backbone(name))]
+    changed = [f"{key}={config.backbone[key]}" for key in own if config.backbone.get(key) not in (None, usual[key])]
+    told = " ".join([name, *changed]) + (" (frozen)" if config.backbone["frozen"] else "")
+    if model.pruned_from is None:
+        return told
+    return f"{told}, {pruning.size(model.backbone) / model.pruned_from:.0%} of its parameters left"

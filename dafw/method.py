@@ -28,7 +28,8 @@ class Method(nn.Module):
     setting: what it may see
     start: "init", or the name of the method whose run it starts from
     steps: 0 for closed forms (everything happens in `finish`); None: as many as the config says
-    runs: the hyper-parameters that name finished runs, which this one then depends on: ("teacher",)
+    runs: the hyper-parameters that name finished runs, ("teacher",): this one then depends on them, and `setup` asks
+        them by `data.teacher(path).answer(batch.target)`, whatever network they have
     recipe: published `train.*` values, {"train.lr": 0.01}; the config shows them and the command line overrides them
     """
 

@@ -1,5 +1,8 @@
 """`python -m dafw.prune RUN amount=0.5`: a finished run's network made smaller, in rounds, with training between them.
 
+amount is the share to be gone at the end, over rounds=3 of equal shares. kind=channels takes whole ones out, and makes
+the network faster; kind=magnitude holds single weights of the backbone at zero, and makes the saved file smaller.
+
 Each round is an ordinary run: `init=` the run before it, `prune.amount=` its share, and of everything else the words of
 RUN, unless others are typed (`method=mcc train.steps=300`), so that any method trains what was pruned. A method that
 starts from another's run, as shot from source_only, has its whole chain trained from the pruned network. No references
@@ -41,7 +44,8 @@ class Asked(NamedTuple):
 def asked(arguments: Sequence[str] | None) -> Asked:
     """Raises UsageError for a word that is none of these, and for a value outside what it takes."""
     parser = argparse.ArgumentParser(prog="python -m dafw.prune", description=__doc__)
-    parser.add_argument("words", nargs="*", metavar="RUN amount=0.5", help="a finished run's folder, and key=value")
+    what = "a finished run, rounds=, kind=, words of a run"
+    parser.add_argument("words", nargs="*", metavar="RUN amount=0.5", help=what)
     folders, own = [], {"amount": "", "rounds": "3", "kind": KINDS[0]}
     words: dict[str, str] = {}
     for word in parser.parse_args(arguments).words:
@@ -83,7 +87,14 @@ def words_of_round(before: Record, share: float, given: Asked) -> list[str]:
 def rounds(given: Asked, console: Console) -> list[Record]:
     """The run, and after it that of each round; after all of them the share `amount` of the run's network is gone."""
     share = 1 - (1 - given.amount) ** (1 / given.rounds)
-    found = [finished(given.run).record]
+    first = finished(given.run)
+    if first.config.backbone["frozen"]:
+        raise UsageError(
+            f"{given.run}: its backbone is frozen, so that no training could make up for what is taken out; expected "
+            "a run with backbone.frozen=false, or a small network that learns from this one, as in "
+            f"python -m dafw.run method=distil method.teacher={given.run} backbone.frozen=false"
+        )
+    found = [first.record]
     for _ in range(given.rounds):
         found.append(experiment.run(compose(words_of_round(found[-1], share, given)), console))
     return found

@@ -26,6 +26,7 @@ from dafw.config import (
 )
 from dafw.errors import UsageError
 from dafw.registry import BACKBONES, DATASETS, METHODS, Option, load_plugin, options
+from dafw.store import compose
 from dafw.trainer import Training
 
 write = test_registry.write
@@ -330,6 +331,26 @@ def test_the_frozen_recipe_gives_way_to_the_methods():
     frozen = config("p_method", backbone="p_backbone")
     resolved = resolve(replace(frozen, backbone={**frozen.backbone, "frozen": True}))
     assert (resolved.train.weight_decay, resolved.train.steps) == (0.44, 400)
+
+
+def test_what_is_trained_of_a_network_that_stands_still_is_refused():
+    frozen = ["src=text", "src.path=a", "tgt=text", "tgt.path=b", "backbone=minilm", "backbone.frozen=true"]
+    assert compose(frozen).backbone["layers"] is None
+    with pytest.raises(UsageError, match=r"backbone\.layers=1 with backbone\.frozen=true: none of the network is"):
+        compose([*frozen, "backbone.layers=1"])
+    assert compose([*frozen[:-1], "backbone.frozen=false", "backbone.layers=1"]).backbone["layers"] == 1
+
+
+def test_published_weights_have_one_name_a_network():
+    given = config("dann", backbone="published")
+    assert [resolve(replace(given, init=word)).init for word in ("imagenet", "published", None)] == ["imagenet"] * 3
+    texts = config("dann", backbone="minilm")
+    assert [resolve(replace(texts, init=word)).init for word in ("published", None, "random")] == [
+        *["published"] * 2,
+        "random",
+    ]
+    with pytest.raises(UsageError, match=r"init=imagenet: backbone=minilm takes text .*; expected init=published"):
+        resolve(replace(texts, init="imagenet"))
 
 
 def test_a_frozen_network_of_texts_has_a_learning_rate_of_its_own():

@@ -147,8 +147,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert (told.code, told.err) == (0, "")
     first, second = (line.split() for line in told.out.splitlines()[2:4])
     assert [first[0], second[0]] == folders
-    assert first[1:3] == ["source_only", "convnet"]
-    assert first[3] == f"{records[0].accuracy:.3f}"
+    assert [first[1:4], second[1:4]] == [["source_only", "convnet", f"width={width}"] for width in (4, 2)]
+    assert first[4] == f"{records[0].accuracy:.3f}"
     rows = cost.table(folders)
     assert [row.accuracy for row in rows] == [record.accuracy for record in records]
     places = 256  # 16x16, the least side

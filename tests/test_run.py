@@ -211,6 +211,18 @@ def test_an_unfinished_run_is_not_found(tmp_path: Path) -> None:
     assert again.folder != record.folder
 
 
+def test_a_run_that_was_killed_is_told_and_stays(tmp_path: Path, type_here: Callable[..., Told]) -> None:
+    record = measured(tmp_path / "runs", **made_pair(tmp_path), method="mcc")
+    (record.folder / "result.json").unlink()
+    left = sorted(path.name for path in record.folder.iterdir())
+    told = type_here(words(out=tmp_path / "runs", **made_pair(tmp_path), method="mcc"))
+    assert told.folder != record.folder
+    line = f"{record.folder} was stopped before its end; it stays as it is, and the run starts again"
+    assert told.out.splitlines().count(line) == 1
+    assert sorted(path.name for path in record.folder.iterdir()) == left
+    assert "stopped before" not in type_here(words(out=tmp_path / "runs", **made_pair(tmp_path), method="mcc")).out
+
+
 def test_a_pair_of_other_data_under_the_same_name_is_another_run(tmp_path: Path) -> None:
     keys = made_pair(tmp_path)
     record = measured(tmp_path, **keys, method="mcc")

