@@ -34,10 +34,11 @@ def draw(record: Record, config: Config, console: Console) -> list[Path]:
     after = features(assembly.load(record.folder), pair)
     before = None if lower is None else features(assembly.load(lower.folder), pair)
     drawn.append(plots.tsne(before, after, folder / "tsne.png", classes))
-    split = assembly.input_pair(resolve(config)).target_test  # what a person can look at, also of frozen features
-    shown, confidences = split.shown(torch.from_numpy(saved["index"])), saved["probabilities"].max(1)
-    answers = (saved["labels"], saved["predicted"], confidences)
-    picture = plots_examples.examples(pair.modality, shown, *answers, classes, folder / "examples.png")
+    inputs = assembly.input_pair(resolve(config))  # what a person can look at, also of frozen features
+    shown = inputs.target_test.shown(torch.from_numpy(saved["index"]))
+    answers = (saved["labels"], saved["predicted"], saved["probabilities"].max(1))
+    place, rate = folder / "examples.png", inputs.target.rate
+    picture = plots_examples.examples(pair.modality, shown, *answers, classes, place, rate)
     return [*drawn, picture] if picture is not None else drawn
 
 

@@ -86,9 +86,10 @@ def curves_figure(metrics: Sequence[Mapping[str, Any]], oracle: bool = False) ->
             label = label.replace("oracle, chooses nothing", "oracle: it chose the checkpoint")
         _curve(right, metrics, name, label, colour)
     right.set_ylim(0, 1.02)
-    for axes, title in ((left, "loss"), (right, "accuracy")):
+    for axes, title, unit in ((left, "loss", "mean over training batches"), (right, "accuracy", "fraction right")):
         axes.set_title(title)
         axes.set_xlabel("step")
+        axes.set_ylabel(f"{title} ({unit})")
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)

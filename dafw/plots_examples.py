@@ -19,35 +19,65 @@ from dafw.plots import blank, save, short
 MOST = 10  # examples in a row of the strip, or in a column of sentences
 LINE = 124  # characters of a sentence in a line, of which there are at most two
 BAND = 128  # samples from one column of a spectrogram to the next
+RIGHT = "right: {} of {}, {}with the predicted class and the confidence in it, from 0 to 1"
+WRONG = "wrong: {} of {}, predicted (true)"
 
 Array = NDArray[Any]
 Draw = Callable[[Axes, Array], object]
 
 
 def examples(
-    modality: str, shown: Any, labels: Any, predicted: Any, confidences: Any, classes: Sequence[str], path: Path
+    modality: str,
+    shown: Any,
+    labels: Any,
+    predicted: Any,
+    confidences: Any,
+    classes: Sequence[str],
+    path: Path,
+    rate: int | None = None,
 ) -> Path | None:
     """Examples that were answered right and some answered wrong, each up to ten drawn with a fixed seed.
 
     shown (N, ...): images (N, C, H, W) uint8, bytes of texts (N, bytes) or clips (N, samples) int16; labels and
-    predicted (N,), confidences (N,) in [0, 1]. None, and no picture, for a modality that has none.
+    predicted (N,), confidences (N,) in [0, 1]; rate: samples a second, of clips. None, and no picture, for a modality
+    that has none.
     """
     if modality not in FIGURES:
         return None
     rows = tuple(map(np.asarray, (labels, predicted, confidences)))
-    return save(FIGURES[modality](shown, *rows, classes), path)
+    return save(FIGURES[modality](shown, *rows, classes, rate), path)
 
 
-def strip_figure(draw: Draw, shown: Any, labels: Array, predicted: Array, confidences: Array, classes: Any) -> Figure:
-    """A row of pictures answered right and a row of those answered wrong."""
-    pictures, is_right = np.asarray(shown), labels == predicted
+def images_figure(shown: Any, labels: Array, predicted: Array, confidences: Array, classes: Any, _: Any) -> Figure:
     figure = blank(11, 3.9)
+    strips(figure, image, "", shown, labels, predicted, confidences, classes)
+    return figure
+
+
+def clips_figure(shown: Any, labels: Array, predicted: Array, confidences: Array, classes: Any, rate: int) -> Figure:
+    """Spectrograms; all clips are of one length, so the axes of the first in a row hold for the row."""
+    figure = blank(11, 4.5)
+    draw = partial(spectrogram, rate=rate)
+    for first in strips(figure, draw, "spectrograms ", shown, labels, predicted, confidences, classes):
+        first.axis("on")
+        first.spines[["top", "right"]].set_visible(False)
+        first.spines["left"].set_position(("outward", 3))
+        first.spines["bottom"].set_position(("outward", 15))  # below the confidence
+        first.locator_params(nbins=4, steps=[1, 2, 5, 10])  # steps of 2.5 have numbers too wide for a panel
+        first.tick_params(labelsize=7)
+        first.set_xlabel("time (s)", fontsize=7)
+        first.set_ylabel("frequency (kHz)", fontsize=7)
+    return figure
+
+
+def strips(
+    figure: Figure, draw: Draw, what: str, shown: Any, labels: Array, predicted: Array, confidences: Array, classes: Any
+) -> list[Axes]:
+    """A row of pictures answered right and a row of those answered wrong; the first of each row that has any."""
+    pictures, is_right, firsts = np.asarray(shown), labels == predicted, []
     parts: Any = figure.subfigures(2, 1)
-    for part, chosen, title in (
-        (parts[0], is_right, "right: {} of {}, predicted and its confidence"),
-        (parts[1], ~is_right, "wrong: {} of {}, predicted (true)"),
-    ):
-        part.suptitle(title.format(int(chosen.sum()), len(labels)), fontsize=10, x=0.01, ha="left")
+    for part, chosen, title in ((parts[0], is_right, RIGHT), (parts[1], ~is_right, WRONG)):
+        part.suptitle(title.format(int(chosen.sum()), len(labels), what), fontsize=10, x=0.01, ha="left")
         strip = part.subplots(1, MOST)
         for axes in strip:
             axes.axis("off")
@@ -59,7 +89,9 @@ def strip_figure(draw: Draw, shown: Any, labels: Array, predicted: Array, confid
             axes.text(
                 0.5, -0.04, f"{confidences[row]:.2f}", transform=axes.transAxes, ha="center", va="top", fontsize=7
             )
-    return figure
+        if chosen.any():
+            firsts.append(strip[0])
+    return firsts
 
 
 def some(chosen: Array) -> Array:
@@ -72,13 +104,18 @@ def image(axes: Axes, pixels: Array) -> None:
     axes.imshow(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0], cmap="gray", vmin=0, vmax=255)
 
 
-def spectrogram(axes: Axes, clip: Array) -> None:
-    """Time to the right, frequency upwards, decibels as brightness, of int16 samples: 60 below the clip's loudest."""
+def spectrogram(axes: Axes, clip: Array, rate: int) -> None:
+    """Seconds to the right, kHz upwards, decibels as brightness, of int16 samples: 60 below the clip's loudest."""
     floor = 1e-9  # silence: -90 dB
     powers = np.abs(np.fft.rfft(frames(clip / 2**15), axis=1)) ** 2 / BAND**2  # 0 dB: a sine of full scale
     decibels = 10 * np.log10(powers.T + floor)
     top = decibels.max()
-    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=top - 60, vmax=top)
+    # a column lies around the middle of its window, a row around its frequency
+    times = (np.array([-0.5, decibels.shape[1] - 0.5]) * BAND + 2 * BAND) / rate
+    pitches = np.array([-0.5, 2 * BAND + 0.5]) * rate / (4 * BAND) / 1000
+    place = (*times, *pitches)
+    axes.imshow(decibels, origin="lower", aspect="auto", extent=place, cmap="magma", vmin=top - 60, vmax=top)
+    axes.set(xlim=(0, max(len(clip), 4 * BAND) / rate), ylim=(0, rate / 2000))
 
 
 def frames(clip: Array) -> Array:
@@ -87,12 +124,12 @@ def frames(clip: Array) -> Array:
     return np.lib.stride_tricks.sliding_window_view(padded, 4 * BAND)[::BAND] * np.hanning(4 * BAND)
 
 
-def sentences_figure(shown: Any, labels: Array, predicted: Array, confidences: Array, classes: Any) -> Figure:
+def sentences_figure(shown: Any, labels: Array, predicted: Array, confidences: Array, classes: Any, _: Any) -> Figure:
     """Sentences answered right above, answered wrong below: predicted (and true), confidence, the sentence."""
     is_right = labels == predicted
     lines: list[tuple[str, str]] = []
-    for chosen, title in ((is_right, "right: {} of {}"), (~is_right, "wrong: {} of {}, predicted (true)")):
-        lines.append((title.format(int(chosen.sum()), len(labels)), ""))
+    for chosen, title in ((is_right, RIGHT), (~is_right, WRONG)):
+        lines.append((title.format(int(chosen.sum()), len(labels), ""), ""))
         rows = some(chosen)
         for row, text in zip(rows, texts_of(shown[rows]), strict=True):
             name = short(classes[predicted[row]], 15)
@@ -117,7 +154,7 @@ def height(line: tuple[str, str]) -> float:
 
 
 FIGURES: dict[str, Callable[..., Figure]] = {
-    "image": partial(strip_figure, image),
+    "image": images_figure,
     "text": sentences_figure,
-    "audio": partial(strip_figure, spectrogram),
+    "audio": clips_figure,
 }

@@ -54,6 +54,11 @@ def test_curves_draw_losses_left_and_accuracies_right() -> None:
     np.testing.assert_allclose(drawn["target test (oracle, chooses nothing)"], [(20, 0.72), (40, 0.74)])
     np.testing.assert_allclose(drawn["source validation"], [(20, 0.92), (40, 0.94)])
     assert len({line.get_color() for line in right.lines}) == 3
+    assert [axes.get_xlabel() for axes in (left, right)] == ["step", "step"]
+    assert [axes.get_ylabel() for axes in (left, right)] == [
+        "loss (mean over training batches)",
+        "accuracy (fraction right)",
+    ]
 
 
 def test_curves_leave_out_what_is_not_finite_and_say_when_there_is_nothing(tmp_path: Path) -> None:
