@@ -19,7 +19,7 @@ from dafw.cache import remembered
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
 from dafw.config import COMMON_OPTIONS, PUBLISHED, Config, Prune, backbone, config_of, dataset
-from dafw.domain import Domain, Table
+from dafw.domain import Domain, Table, check_made
 from dafw.errors import UsageError
 from dafw.method import Method
 from dafw.modalities import common_modality, modality
@@ -87,7 +87,13 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
     )
     # a plug-in may have been read anew, and a file written anew
     key = (registered, place, json.dumps([own, _stamps(own)], sort_keys=True, default=str))
-    return remembered(_domains, key, lambda: registered(place, **own))
+
+    def made() -> Domain:
+        found: Domain = registered(place, **own)
+        check_made(found)
+        return found
+
+    return remembered(_domains, key, made)
 
 
 def _stamps(own: Mapping[str, Any]) -> list[tuple[int, int]]:

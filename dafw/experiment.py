@@ -207,6 +207,11 @@ def depend(raw: Config, config: Config, teachers: Teachers, console: Console) ->
         plain = {**raw.backbone, "frozen": False}
         labels = "source" if transfer else raw.labels
         if init == "source":
+            if frozen:
+                console.once(
+                    f"init=source: backbone={config.backbone['name']} is trained whole on {name_of(config.src)} before "
+                    "it is frozen; init=published starts from its published weights, init=random from none"
+                )
             init_run = obtain(derived(raw, "source_only", init=None, labels=labels, backbone=plain), console)
         elif init in METHODS and METHODS.get(init).setting is Setting.SELF_SUPERVISED:
             init_run = obtain(derived(raw, init, init=None, labels=labels, backbone=plain), console)

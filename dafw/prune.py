@@ -4,9 +4,10 @@ amount is the share to be gone at the end, over rounds=3 of equal shares. kind=c
 the network faster; kind=magnitude holds single weights of the backbone at zero, and makes the saved file smaller.
 
 Each round is an ordinary run: `init=` the run before it, `prune.amount=` its share, and of everything else the words of
-RUN, unless others are typed (`method=mcc train.steps=300`), so that any method trains what was pruned. A method that
-starts from another's run, as shot from source_only, has its whole chain trained from the pruned network. No references
-and no pictures are made unless they are asked for. Rounds that are finished are found again.
+RUN, unless others are typed (`method=mcc train.steps=300`), so that any method trains what was pruned; by
+`method=distil method.teacher=RUN` it learns what RUN itself answers. A method that starts from another's run, as shot
+from source_only, has its whole chain trained from the pruned network. No references and no pictures are made unless
+they are asked for. Rounds that are finished are found again.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from dafw.record import Record, write_result
 
 def made(folder: Path, seconds: float, total: float, depends_on: list[Path]) -> Record:
     folder.mkdir()
-    result = {"seconds": seconds, "total_seconds": total, "depends_on": [str(path) for path in depends_on]}
+    known = {"status": "done", "config_hash": folder.name}
+    result = {**known, "seconds": seconds, "total_seconds": total, "depends_on": [str(path) for path in depends_on]}
     write_result(folder, result)
     return Record(folder, result)
 
