@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dafw.errors import UsageError
+from dafw.registry import nearest
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Table:
     originals: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, given, hint in (
+            ("inputs", self.inputs, "torch.from_numpy(array), or of texts dafw.modalities.text.bytes_of(texts)"),
+            ("labels", self.labels, "torch.tensor([0, 1])"),
+        ):
+            if not isinstance(given, Tensor):
+                raise UsageError(f"a Table's {name} are {type(given).__name__}; expected a tensor, as {hint}")
         if len(self.inputs) != len(self.labels):
             raise UsageError(f"{len(self.inputs)} inputs but {len(self.labels)} labels; expected one label an input")
 
@@ -94,6 +101,53 @@ class Domain:
 
     def with_tables(self, train: Table, test: Table) -> Domain:
         return replace(self, train=train, test=test)
+
+
+# of a data set's inputs: their type, their dimensions, and both in words
+MADE: dict[str, tuple[torch.dtype, int, str]] = {
+    "image": (torch.uint8, 4, "uint8 (N, C, H, W), from 0 to 255"),
+    "text": (torch.uint8, 2, "uint8 (N, bytes), as dafw.modalities.text.bytes_of(texts) makes them"),
+    "audio": (torch.int16, 2, "int16 (N, samples), full scale being 32768"),
+}
+
+
+def check_made(domain: Domain) -> None:
+    """UsageError where a data set did not make a domain of one of the modalities in `MADE`.
+
+    A part without examples, and a domain of features, are as they are.
+    """
+    if not isinstance(domain, Domain):
+        raise UsageError(
+            f"a data set returned {type(domain).__name__}; expected return Domain(name, classes, train, test)"
+        )
+    name, modality = domain.name, domain.modality
+    if modality not in (*MADE, "features"):
+        raise UsageError(f"{name}: modality={modality!r}; {nearest(str(modality), MADE)}")
+    if isinstance(domain.classes, str) or not all(isinstance(word, str) for word in domain.classes):
+        raise UsageError(f"{name}: classes={domain.classes!r}; expected their names, as in ('cat', 'dog')")
+    if modality == "audio" and domain.rate is None:
+        raise UsageError(f"{name} gives no sample rate; expected a Domain(..., modality='audio', rate=16000)")
+    for part, table in (("train", domain.train), ("test", domain.test)):
+        if table is None:
+            continue
+        if modality in MADE:
+            dtype, dimensions, expected = MADE[modality]
+            if table.inputs.dtype != dtype or table.inputs.ndim != dimensions:
+                raise UsageError(f"{name}: the inputs of {part} are {_said(table.inputs)}; expected {expected}")
+        _check_labels(table.labels, len(domain.classes), f"{name}: the labels of {part}")
+
+
+def _check_labels(labels: Tensor, classes: int, what: str) -> None:
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise UsageError(f"{what} are {_said(labels)}; expected int64 (N,), as in torch.tensor([0, 1])")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise UsageError(
+            f"{what} go from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}, places in classes"
+        )
+
+
+def _said(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def resize(images: Tensor, size: int, channels: int) -> Tensor:

@@ -68,11 +68,16 @@ def new_folder(parent: Path, stem: str) -> Path:
     raise UsageError(f"{parent}/{stem}: 9,999 runs of one config; remove some or set out=DIR")
 
 
+def stopped(parent: Path, stem: str) -> list[Path]:
+    """The folders of this config whose runs were killed: they ended without a result."""
+    return [folder for folder in sorted(parent.glob(f"{stem}*")) if not (folder / "result.json").exists()]
+
+
 def find(parent: Path, stem: str, config_hash: str) -> Record | None:
     """The finished run of this config, if there is one."""
     for folder in sorted(parent.glob(f"{stem}*")):
         record = read(folder)
-        if record is not None and record.hash == config_hash and record.result["status"] == "done":
+        if record is not None and record.result["status"] == "done" and record.result.get("config_hash") == config_hash:
             return record
     return None
 
@@ -84,11 +89,25 @@ def read(folder: Path) -> Record | None:
         return None
     try:
         result = json.loads(path.read_text())
-        return Record(folder, {**result, "folder": str(folder)})  # it may have been moved
-    except (ValueError, TypeError) as error:
+        odd = foreign(result)
+    except ValueError as error:
+        odd = str(error)
+    if odd:
         raise UsageError(
-            f"{path} is no run's result ({error}); expected what a run wrote: copy the folder again, or delete it"
-        ) from error
+            f"{path} is no run's result ({odd}); expected what a run wrote: copy the folder again, or delete it"
+        )
+    return Record(folder, {**result, "folder": str(folder)})  # it may have been moved
+
+
+def foreign(result: Any) -> str:
+    """Why a file's content cannot be a run's, whether it ended well or failed; "" where it can."""
+    if not isinstance(result, dict):
+        return f"{type(result).__name__}, not an object"
+    kinds: dict[str, Any] = {"status": str}
+    if result.get("status") == "done":  # what no finished run is without, and every chain of runs asks of it
+        kinds["depends_on"] = list
+    lacking = [key for key, kind in kinds.items() if not isinstance(result.get(key), kind)]
+    return f"no {lacking[0]}" if lacking else ""
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

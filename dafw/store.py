@@ -19,8 +19,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, EnumNode, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from dafw.config import (
     COMMON_OPTIONS,
@@ -314,7 +314,47 @@ def explained(error: BaseException, overrides: Sequence[str]) -> UsageError:
     if "Could not append" in text or "already at" in text:
         return UsageError(f"{key.lstrip('+')} already has a value; type it without the +")
     reason = " ".join(str(chain[-1]).split("full_key")[0].split())
+    if isinstance(chain[-1], ValidationError) and (expected := _expected(key.partition("[")[0], overrides)):
+        return UsageError(expected)
     return UsageError(f"{key + ': ' if key and key not in reason else ''}{reason}")
+
+
+KINDS: dict[Any, tuple[str, str, str]] = {
+    bool: ("true or false", "true or false", "true"),
+    int: ("a whole number", "whole numbers", "10"),
+    float: ("a number", "numbers", "0.5"),
+    str: ("a text", "texts", "NAME"),
+    Path: ("a path", "paths", "FILE"),
+}  # of an option's value: what is expected, what in a list of them, and an example
+
+
+def _expected(key: str, overrides: Sequence[str]) -> str:
+    """The line of a typed value that its key cannot hold; "" where nobody typed it, or its type says nothing."""
+    given = [word.partition("=")[2] for word in overrides if word.split("=")[0].lstrip("+") == key]
+    try:
+        node: Any = _composed([w.split(",")[0] for w in overrides if w.split("=")[0] in COMMON_OPTIONS])
+        for part in key.split("."):
+            node = node._get_node(part)
+    except (HydraException, OmegaConfBaseException):  # a plug-in's node that cannot be made, or a key that is not there
+        return ""
+    if not given or node is None:
+        return ""
+    if isinstance(node, DictConfig):
+        return f"{key}={given[-1]}: it holds keys; expected one of them, as in {key}.{next(iter(node))!s}=..."
+    kind, held = node._metadata.ref_type, node._value()
+    expected, _, example = KINDS.get(kind, ("", "", ""))
+    if isinstance(node, EnumNode):
+        expected, example = f"one of {', '.join(kind.__members__)}", next(iter(kind.__members__))
+    elif isinstance(node, ListConfig):
+        of_each = node._metadata.element_type
+        _, several, each = KINDS.get(of_each, ("", "values", "..."))
+        expected = f"a list of {several}"
+        example = f"[{given[-1] if of_each is str and given[-1] and given[-1][0] != '[' else each}]"
+    elif held not in (None, "???"):
+        example = as_typed("", held)[1:]
+    if not expected:
+        return ""
+    return f"{key}={given[-1]}: expected {expected}{' or null' * node._is_optional()}, as in {key}={example}"
 
 
 def known_keys(groups: Sequence[str]) -> list[str]:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dafw.domain import Domain, Table, resize
+from dafw.domain import Domain, Table, check_made, resize
 from dafw.errors import UsageError
+from dafw.modalities.text import bytes_of
 
 
 def images(count: int, channels: int, height: int, width: int | None = None, seed: int = 0) -> Tensor:
@@ -171,3 +172,85 @@ def test_other_tables_leave_the_rest_of_a_domain():
     other = given.with_tables(table(2), table(3))
     assert (other.name, other.classes, other.flip, other.recipe) == ("made", ("a", "b", "c"), True, {"train.steps": 3})
     assert torch.equal(other.test.inputs, table(3).inputs)
+
+
+# ---- what a data set made
+
+
+@pytest.mark.parametrize("part", ["inputs", "labels"])
+def test_a_table_of_no_tensor_is_told(part):
+    given = {"inputs": images(2, 1, 4), "labels": torch.tensor([0, 1]), part: ["good", "bad"]}
+    with pytest.raises(UsageError, match=rf"^a Table's {part} are list; expected a tensor, as ") as told:
+        Table(**given)
+    assert ("bytes_of(texts)" in str(told.value)) == (part == "inputs")
+
+
+def of(modality: str, inputs: Tensor, labels: Tensor | None = None, **changed) -> Domain:
+    made = Table(inputs, torch.arange(len(inputs)) % 3 if labels is None else labels)
+    return Domain(
+        **{"name": "made", "classes": ("a", "b", "c"), "train": made, "test": made, **changed}, modality=modality
+    )
+
+
+TEXTS, SOUND = bytes_of(["good", "bad", "fine"]), torch.zeros(3, 9, dtype=torch.int16)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        domain(),
+        of("text", TEXTS),
+        of("audio", SOUND, rate=8000),
+        of("features", torch.zeros(3, 2, 5)),
+        of("image", images(0, 3, 8)),
+        Domain("published", ("a", "b"), None, None),
+    ],
+)
+def test_what_the_modalities_take_is_well_made(good):
+    check_made(good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (None, "a data set returned NoneType; expected return Domain(name, classes, train, test)"),
+        (of("tabular", TEXTS), "made: modality='tabular'; known: audio, image, text"),
+        (of("texts", TEXTS), "made: modality='texts'; did you mean text?"),
+        (of("image", TEXTS), "made: the inputs of train are uint8 (3, 4); expected uint8 (N, C, H, W)"),
+        (
+            of("image", torch.rand(3, 1, 4, 4)),
+            "made: the inputs of train are float32 (3, 1, 4, 4); expected uint8 (N, C",
+        ),
+        (
+            of("text", torch.ones(3, 2, 4).long()),
+            "made: the inputs of train are int64 (3, 2, 4); expected uint8 (N, byte",
+        ),
+        (
+            of("text", torch.ones(3, 4).long()),
+            "made: the inputs of train are int64 (3, 4); expected uint8 (N, bytes), as",
+        ),
+        (
+            of("audio", SOUND.float(), rate=8000),
+            "made: the inputs of train are float32 (3, 9); expected int16 (N, samples",
+        ),
+        (of("audio", SOUND), "made gives no sample rate; expected a Domain(..., modality='audio', rate=16000)"),
+        (of("text", TEXTS, classes="abc"), "made: classes='abc'; expected their names, as in ('cat', 'dog')"),
+        (of("text", TEXTS, classes=(1, 2, 3)), "made: classes=(1, 2, 3); expected their names"),
+        (
+            of("text", TEXTS, classes=("a", "b")),
+            "made: the labels of train go from 0 to 2; expected 0 to 1, places in cla",
+        ),
+        (of("text", TEXTS, torch.tensor([0, -1, 1])), "made: the labels of train go from -1 to 1; expected 0 to 2"),
+        (of("text", TEXTS, torch.zeros(3)), "made: the labels of train are float32 (3,); expected int64 (N,), as in"),
+        (of("text", TEXTS, torch.ones(3, 3).long()), "made: the labels of train are int64 (3, 3); expected int64 (N,)"),
+        (
+            of("image", images(3, 1, 4), test=Table(images(3, 1, 4).float(), torch.arange(3))),
+            "made: the inputs of test are float32 (3, 1, 4, 4); expected",
+        ),
+    ],
+)
+def test_what_they_do_not_take_is_told_in_a_line(bad, says):
+    with pytest.raises(UsageError) as told:
+        check_made(bad)
+    assert str(told.value).startswith(says)
+    assert "\n" not in str(told.value)

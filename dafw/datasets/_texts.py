@@ -196,8 +196,10 @@ def parted_rows(rows: Sequence[Row], place: Place, test_fraction: float) -> tupl
 def read_folder(folder: Path, place: Place, test_fraction: float) -> tuple[list[Row], list[Row]]:
     """Train and test rows of class folders of .txt files, a text a file."""
     listed = listed_files(folder, TEXTS, place, test_fraction)
-    rows = [
-        checked_row(decoded(file, _content(file)), listed.classes[label], str(file))
-        for file, label in zip(listed.files, listed.labels.tolist(), strict=True)
-    ]
+    rows = []
+    for file, label in zip(listed.files, listed.labels.tolist(), strict=True):
+        text = decoded(file, _content(file))
+        if not text.strip():
+            raise UsageError(f"{file}: the file is empty; write a text into it or delete it")
+        rows.append(checked_row(text, listed.classes[label], str(file)))
     return rows[: listed.count], rows[listed.count :]

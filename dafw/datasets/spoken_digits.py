@@ -35,7 +35,10 @@ def spoken_digits(place: Place, *, speakers: list[str] | None = None) -> Domain:
     wanted = set(speakers or known)
     unknown = sorted(wanted - set(known))
     if unknown:
-        raise UsageError(f"speakers: {unknown[0]!r} speaks in no file of {folder}; expected some of {','.join(known)}")
+        raise UsageError(
+            f"speakers: {unknown[0]!r} speaks in no file of {folder}; expected some of these, "
+            f"as in src.speakers=[{','.join(known)}]"
+        )
     rows = [(digit, take, file) for (digit, speaker, take), file in sorted(found.items()) if speaker in wanted]
     clips = decoded([file for _, _, file in rows], folder, "spoken_digits", RATE, None)
     labels = torch.tensor([digit for digit, _, _ in rows])

@@ -77,7 +77,7 @@ def _changes(clips: Sequence[Tensor], rate: int, wanted: int, length: int) -> li
     if longer:
         changes.append(f"{longer} of {count} clips are longer than {length / wanted:.2f} s: their middle is heard")
     if shorter:
-        changes.append(f"{shorter} of {count} are shorter: silence before them")
+        changes.append(f"{shorter} of {count} clips are shorter than {length / wanted:.2f} s: silence before them")
     return changes
 
 

@@ -89,5 +89,14 @@ def bytes_of(texts: Sequence[str]) -> Tensor:
 
 
 def texts_of(rows: Tensor) -> list[str]:
-    """The texts of `bytes_of`."""
-    return [row.tobytes().rstrip(b"\0").decode() for row in rows.numpy()]
+    """The texts of `bytes_of`. UsageError for a row that it did not make."""
+    texts = []
+    for number, row in enumerate(rows.numpy()):
+        try:
+            texts.append(row.tobytes().rstrip(b"\0").decode())
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"row {number} of a table of texts is not UTF-8 ({error.reason}, byte {error.start}); "
+                "expected rows as dafw.modalities.text.bytes_of(texts) makes them"
+            ) from error
+    return texts

@@ -106,7 +106,9 @@ def gather(out: Path, memory: Memory) -> tuple[list[dict[str, Any]], list[Other]
         seen[key] = held
         result = {**held[2], "folder": str(folder)}  # it may have been moved
         lacking = [key for key in NEEDED if result.get(key) is None]
-        if result.get("status") != "done":
+        if not isinstance(result.get("status"), str):
+            others.append(_other(folder, "unreadable", "result.json: no status"))
+        elif result["status"] != "done":
             others.append(_other(folder, "failed", str(result.get("reason", "it does not say why"))))
         elif lacking:
             others.append(_other(folder, "unreadable", f"result.json: no {', '.join(lacking)}"))

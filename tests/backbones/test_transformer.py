@@ -291,6 +291,18 @@ def test_without_the_extra_the_command_is_named(model: str, monkeypatch: pytest.
     assert told.endswith('type pip install "dafw[text]"')
 
 
+@needs_minilm
+def test_without_the_extra_the_backbone_that_was_typed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(extras.importlib, "import_module", _no_transformers)
+    for ask in (
+        lambda: minilm((2, 8), True),
+        lambda: minilm.tokens(["a"], length=8),
+        lambda: minilm.save_tokeniser(tmp_path),
+    ):
+        with pytest.raises(UsageError, match=r"^backbone=minilm needs the package transformers, which is not"):
+            ask()
+
+
 def _no_transformers(name: str):
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

@@ -155,6 +155,7 @@ def cut_short(file: Path) -> Path:
         ("x.wav", lambda file: write(file, noise(99), 999), "999 samples a second, fewer than 1000"),
         ("x.wav", lambda file: write(file, [0.5, float("nan")], subtype="FLOAT"), "samples that are no numbers"),
         ("x.flac", cut_short, ""),
+        ("x.wav", cut_short, "19978 of the 40000 bytes of sound that its header counts"),
         ("x.mp3", lambda file: file.touch(), "by its name"),
         ("inner", lambda file: file.mkdir(), "a folder"),
     ],
@@ -166,6 +167,18 @@ def test_a_file_that_is_no_clip_is_named(words, cache_folder, name, make, reason
     assert text.startswith(f"{file} is not a whole clip ({reason}")
     assert text.endswith("expected .wav, .flac: delete it or replace it")
     assert not list(cache_folder.glob("audio/*"))
+
+
+@pytest.mark.parametrize("counted", [0xFFFFFFFF, 0x7FFFF000, 44 + 120])
+def test_a_header_that_was_written_before_the_length_was_known_is_no_cut(words, counted):
+    """What writes into a pipe counts the most there can be; some recorders count the header in."""
+    before = audio(Place(root=words))
+    file = words / "train" / "yes" / "2.wav"
+    content = file.read_bytes()
+    place = content.index(b"data") + 4
+    file.write_bytes(content[:place] + counted.to_bytes(4, "little") + content[place + 4 :])
+    os.utime(file, ns=(1, 1))
+    assert audio(Place(root=words)).fingerprint == before.fingerprint
 
 
 def test_a_layout_that_is_none_is_told(words):

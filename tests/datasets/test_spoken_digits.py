@@ -78,7 +78,8 @@ def message(place, **options):
 
 def test_an_unknown_speaker_is_told_with_the_known_ones(published):
     text = message(Place(root=published), speakers=["bob", "eve"])
-    assert text == f"speakers: 'eve' speaks in no file of {published}/recordings; expected some of ann,bob"
+    where = f"speakers: 'eve' speaks in no file of {published}/recordings"
+    assert text == f"{where}; expected some of these, as in src.speakers=[ann,bob]"
 
 
 def test_a_file_of_another_name_is_named(published):

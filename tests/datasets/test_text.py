@@ -219,6 +219,6 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     (films / "b" / "0.txt").write_text("  \n")
     assert message(films).startswith(f"{films}/b: one text; expected two or more of 'b'")
     (films / "b" / "1.txt").write_text("z")
-    assert message(films).startswith(f"{films}/b/0.txt: the text is empty")
+    assert message(films) == f"{films}/b/0.txt: the file is empty; write a text into it or delete it"
     (films / "b" / "2.pdf").touch()
     assert message(films).startswith(f"{films}/b/2.pdf is not a whole text (by its name); expected .txt")

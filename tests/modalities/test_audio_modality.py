@@ -66,7 +66,8 @@ def test_a_domain_of_the_same_rate_is_placed_and_it_is_said():
     assert got.test.inputs.tolist() == [[5, 6, 7]]
     assert got.train.labels is given.train.labels
     assert notes == [
-        "made: 1 of 3 clips are longer than 0.00 s: their middle is heard, 1 of 3 are shorter: silence before them"
+        "made: 1 of 3 clips are longer than 0.00 s: their middle is heard, "
+        "1 of 3 clips are shorter than 0.00 s: silence before them"
     ]
     assert said(shape) == {"input": "3 samples"}
 

@@ -43,6 +43,8 @@ def test_every_folder_is_told_as_what_it_is(tmp_path: Path) -> None:
     listed = made_run(tmp_path, seed=2)
     (listed / "result.json").write_text("[1]")
     foreign = made_run(tmp_path, seed=4, changes={"seconds": None})
+    bare = made_run(tmp_path, seed=5)
+    (bare / "result.json").write_text("{}")
     unmeasured = made_run(tmp_path, seed=3, changes={"target": None})
     (tmp_path / "synth-digits" / "dann" / "empty").mkdir()
     (tmp_path / "synth-digits" / "notes.txt").write_text("mine")
@@ -59,10 +61,12 @@ def test_every_folder_is_told_as_what_it_is(tmp_path: Path) -> None:
         str(broken): "unreadable",
         str(listed): "unreadable",
         str(foreign): "unreadable",
+        str(bare): "unreadable",
         str(unmeasured): "unmeasured",
     }
     reasons = {other["folder"]: other["reason"] for other in board.others}
     assert reasons[str(foreign)] == "result.json: no seconds"
+    assert reasons[str(bare)] == "result.json: no status"
     assert reasons[str(failed)] == "TrainingError: nan"
     assert "last written 20" in reasons[str(unfinished)]
     assert only_row(board).folders == (done,)
