@@ -23,10 +23,10 @@ from dafw.domain import Domain, Table, check_made
 from dafw.errors import UsageError
 from dafw.method import Method
 from dafw.modalities import common_modality, modality
-from dafw.pair import Data, Pair, Protocol
+from dafw.pair import TARGET, Data, Pair, Protocol
 from dafw.place import Place
 from dafw.registry import METHODS, load_plugin, options
-from dafw.setting import Output, Setting, Teacher
+from dafw.setting import Examples, Labelled, Output, Setting, Teacher
 from dafw.split import mixed_seed
 from dafw.stress import stress_of, stressed
 
@@ -304,18 +304,27 @@ def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start 
 
 
 def teacher_of(folder: Path, config: Config, pair: Pair) -> Teacher:
-    """A finished run that answers the target's training examples of this pair, as `predict` of its method does.
+    """A finished run that answers the target examples that this pair hands out, as `predict` of its method does.
 
     Where it takes what the pair hands out, it is shown the view that is asked about. Where it reads the examples
     otherwise (other tokens, another sample rate or size, another frozen network) it answers each as it is, at once.
     """
     with torch.random.fork_rng(devices=[]):  # loading sets the seed to that run's
         method = load(folder, pair.device).requires_grad_(False)
-        _, own, _ = build_pair(read_by(folder, config), init_of(folder), lambda _: None)
-    if own.target.fingerprint == pair.target.fingerprint:
-        return Teacher(lambda examples: method.predict(examples.inputs), method.model.feature_dim)
-    said = own.target_train.outputs(method)
-    return Teacher(lambda examples: Output(*(part[examples.index] for part in said)), method.model.feature_dim)
+        theirs = read_by(folder, config)
+        init = init_of(folder) if theirs.backbone["frozen"] else None
+        _, own, _ = build_pair(theirs, init, lambda _: None)
+    same = own.target.fingerprint == pair.target.fingerprint
+    said = None if same else (own.target_test if pair.stream else own.target_train).outputs(method)
+
+    def answer(examples: Examples) -> Output:
+        if isinstance(examples, Labelled) or bool((examples.domain != TARGET).any()):
+            raise UsageError("a teacher is asked about the target's unlabelled examples; expected answer(batch.target)")
+        if said is None:
+            return method.predict(examples.inputs)
+        return Output(*(part[examples.index] for part in said))
+
+    return Teacher(answer, method.model.feature_dim)
 
 
 def read_by(folder: Path, config: Config) -> Config:
@@ -336,6 +345,7 @@ def saved_state(config: Config, pair: Pair, method: Method, init_run: Path | Non
         "input_shape": list(pair.input_shape),
         "init_run": None if init_run is None else str(init_run),
         "pruned_from": method.model.pruned_from,
+        "weights": pair.weights,
     }
 
 
@@ -353,7 +363,12 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
     state: dict[str, Tensor] = saved["method"]
     body: nn.Module
     if config.backbone["frozen"]:
-        network, _ = frozen_network(config, shape, init_of(Path(folder)))
+        network, weights = frozen_network(config, shape, init_of(Path(folder)))
+        if saved.get("weights") not in (None, weights):
+            raise UsageError(
+                f"{folder}: the weights of its frozen backbone={config.backbone['name']} are no longer those that it "
+                "was trained on; put them back, or repeat its command"
+            )
         body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0], shape)
     else:
         body = bare_network(config, shape, False)

@@ -256,7 +256,7 @@ def check_frozen(config: Config) -> None:
     """UsageError for an option that says how a network is trained which stands still."""
     if config.backbone["frozen"]:
         for name in getattr(backbone(config.backbone["name"]), "training_options", ()):
-            value = config.backbone[name]
+            value = config.backbone.get(name)
             if value is not None:
                 raise UsageError(
                     f"backbone.{name}={value} with backbone.frozen=true: none of the network is trained; expected "

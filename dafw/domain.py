@@ -121,15 +121,19 @@ def check_made(domain: Domain) -> None:
             f"a data set returned {type(domain).__name__}; expected return Domain(name, classes, train, test)"
         )
     name, modality = domain.name, domain.modality
+    if not isinstance(name, str):
+        raise UsageError(f"a data set returned a Domain of name={name!r}; expected a text, as in Domain('mine', ...)")
     if modality not in (*MADE, "features"):
         raise UsageError(f"{name}: modality={modality!r}; {nearest(str(modality), MADE)}")
-    if isinstance(domain.classes, str) or not all(isinstance(word, str) for word in domain.classes):
+    if not isinstance(domain.classes, (tuple, list)) or not all(isinstance(word, str) for word in domain.classes):
         raise UsageError(f"{name}: classes={domain.classes!r}; expected their names, as in ('cat', 'dog')")
-    if modality == "audio" and domain.rate is None:
+    if modality == "audio" and not isinstance(domain.rate, int):
         raise UsageError(f"{name} gives no sample rate; expected a Domain(..., modality='audio', rate=16000)")
     for part, table in (("train", domain.train), ("test", domain.test)):
-        if table is None:
-            continue
+        if table is None and domain.train is domain.test:
+            continue  # it is known by published weights
+        if not isinstance(table, Table):
+            raise UsageError(f"{name}: {part} is {type(table).__name__}; expected a Table(inputs, labels)")
         if modality in MADE:
             dtype, dimensions, expected = MADE[modality]
             if table.inputs.dtype != dtype or table.inputs.ndim != dimensions:

@@ -19,7 +19,7 @@ import torch
 import dafw.record as records
 from dafw import assembly, judgement
 from dafw.assembly import Start
-from dafw.config import PUBLISHED, Config, Prune, Train, default_method, recipes_of, resolve
+from dafw.config import PUBLISHED, Config, Prune, Train, backbone, default_method, recipes_of, resolve
 from dafw.console import Console
 from dafw.errors import UsageError
 from dafw.identity import comparable, hash_of, identity
@@ -208,9 +208,11 @@ def depend(raw: Config, config: Config, teachers: Teachers, console: Console) ->
         labels = "source" if transfer else raw.labels
         if init == "source":
             if frozen:
+                network = config.backbone["name"]
+                other = "published" if getattr(backbone(network), "published", False) else "random"
                 console.once(
-                    f"init=source: backbone={config.backbone['name']} is trained whole on {name_of(config.src)} before "
-                    "it is frozen; init=published starts from its published weights, init=random from none"
+                    f"init=source: backbone={network} is trained whole on {name_of(config.src)} before it is frozen; "
+                    f"init={other} starts from {other} weights"
                 )
             init_run = obtain(derived(raw, "source_only", init=None, labels=labels, backbone=plain), console)
         elif init in METHODS and METHODS.get(init).setting is Setting.SELF_SUPERVISED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import resource
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import dafw.record as records
 from dafw import __version__, assembly, checkpoint, diagnosis, pruning, symptoms
 from dafw.bound import disagreement_bound
 from dafw.classifier import Classifier
-from dafw.config import Config, backbone, dataset, plain_node
+from dafw.config import Config, backbone, dataset, plain_node, resolve
 from dafw.console import Console
 from dafw.diagnosis import Answers, answers_of, some_inputs
 from dafw.errors import UsageError
@@ -30,6 +30,7 @@ from dafw.registry import VALIDATORS, options
 from dafw.selection import ORACLE, chosen, score_of
 from dafw.setting import Output
 from dafw.split import generator
+from dafw.store import as_typed
 from dafw.stress import stress_of
 from dafw.teachers import Teachers, said_of, with_those_behind
 from dafw.tracking import Tracker
@@ -325,9 +326,11 @@ def protocol_lines(config: Config, pair: Pair, model: Classifier) -> dict[str, A
 def network_name(config: Config, model: Classifier) -> str:
     """The backbone with those of its options that are not the defaults, and what pruning left of it."""
     name = config.backbone["name"]
-    usual = plain_node("backbone", name, options(backbone(name)))
-    own = [o.name for o in options(backbone(name))]
-    changed = [f"{key}={config.backbone[key]}" for key in own if config.backbone.get(key) not in (None, usual[key])]
+    own = options(backbone(name))
+    unset = replace(config, backbone={**config.backbone, "feature_dim": None, "dropout": None})
+    usual = {**resolve(unset).backbone, **{o.name: plain_node("backbone", name, own)[o.name] for o in own}}
+    keys = [key for key in ("feature_dim", "dropout", *(o.name for o in own)) if key in config.backbone]
+    changed = [as_typed(key, config.backbone[key]) for key in keys if config.backbone[key] != usual[key]]
     told = " ".join([name, *changed]) + (" (frozen)" if config.backbone["frozen"] else "")
     if model.pruned_from is None:
         return told

@@ -90,10 +90,12 @@ def rounds(given: Asked, console: Console) -> list[Record]:
     share = 1 - (1 - given.amount) ** (1 / given.rounds)
     first = finished(given.run)
     if first.config.backbone["frozen"]:
+        data = ("src=", "src.", "tgt=", "tgt.", "data=", "plugins=", "image_size=")
+        words = [word for word in shlex.split(first.record.result["command"])[3:] if word.startswith(data)]
         raise UsageError(
             f"{given.run}: its backbone is frozen, so that no training could make up for what is taken out; expected "
             "a run with backbone.frozen=false, or a small network that learns from this one, as in "
-            f"python -m dafw.run method=distil method.teacher={given.run} backbone.frozen=false"
+            f"python -m dafw.run method=distil method.teacher={given.run} backbone.frozen=false {shlex.join(words)}"
         )
     found = [first.record]
     for _ in range(given.rounds):

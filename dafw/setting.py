@@ -124,7 +124,7 @@ class Labelled(Examples):
 
 
 class Teacher(NamedTuple):
-    """A finished run that is asked about target training examples: `answer(examples)` is what it says, no gradient."""
+    """A finished run that is asked about the target: `answer(batch.target)` is what it says of it, without gradient."""
 
     answer: Callable[[Examples], Output]
     feature_dim: int

@@ -321,7 +321,7 @@ def explained(error: BaseException, overrides: Sequence[str]) -> UsageError:
 
 KINDS: dict[Any, tuple[str, str, str]] = {
     bool: ("true or false", "true or false", "true"),
-    int: ("a whole number", "whole numbers", "10"),
+    int: ("a whole number", "whole numbers", "3"),
     float: ("a number", "numbers", "0.5"),
     str: ("a text", "texts", "NAME"),
     Path: ("a path", "paths", "FILE"),

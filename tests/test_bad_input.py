@@ -135,17 +135,24 @@ BAD = {
     "corruption": Bad("tgt.corruption=gausian_noise", ("gausian_noise", "did you mean gaussian_noise")),
     "severity": Bad("tgt.corruption=contrast tgt.severity=6", ("tgt.severity=6", "from 1 to 5", "tgt.severity=3")),
     "severity of nothing": Bad("tgt.severity=3", ("tgt.severity=3", "tgt.corruption=gaussian_noise", "jpeg")),
-    "severity in words": Bad("tgt.corruption=contrast tgt.severity=high", ("tgt.severity", "'high'", "Integer")),
+    "severity in words": Bad(
+        "tgt.corruption=contrast tgt.severity=high",
+        ("tgt.severity=high", "expected a whole number or null", "as in tgt.severity=3"),
+    ),
     "rotation": Bad("tgt.rotation=nan", ("tgt.rotation=nan", "degrees", "tgt.rotation=30")),
-    "rotation in words": Bad("tgt.rotation=left", ("tgt.rotation", "'left'", "Float")),
+    "rotation in words": Bad("tgt.rotation=left", ("tgt.rotation=left", "expected a number", "as in tgt.rotation=0.0")),
     "label shift": Bad("tgt.label_shift=-1", ("tgt.label_shift=-1", "more than 0", "tgt.label_shift=1")),
     "no fraction": Bad("tgt.fraction=0", ("tgt.fraction=0", "more than 0", "tgt.fraction=0.1")),
     "fraction that loses a class": Bad("tgt.fraction=0.005", ("tgt.fraction=0.005", "class", "expected tgt.fraction=")),
     "corruption of the source": Bad("src.corruption=contrast", ("src.corruption", "tgt.corruption")),
     "references": Bad("references=some", ("references=some", "true, all, false")),
     "device": Bad("device=gpu", ("device=gpu", "auto, cpu, cuda, mps")),
-    "word for a number": Bad("train.steps=many", ("train.steps", "'many'", "Integer")),
-    "word for a weight": Bad("method.weight=heavy", ("method.weight", "'heavy'", "Float")),
+    "word for a number": Bad(
+        "train.steps=many", ("train.steps=many", "expected a whole number or null", "as in train.steps=3")
+    ),
+    "word for a weight": Bad(
+        "method.weight=heavy", ("method.weight=heavy", "expected a number", "as in method.weight=1.0")
+    ),
     "None": Bad("init=None", ("None", "init=null")),
     "value with =": Bad("src.path=a=b.npz", ("src.path=a=b.npz", "quotes", "src.path=")),
     "number for a name": Bad("method=1.5", ("'1.5'", "dann")),

@@ -236,6 +236,14 @@ def test_what_the_modalities_take_is_well_made(good):
         (of("audio", SOUND), "made gives no sample rate; expected a Domain(..., modality='audio', rate=16000)"),
         (of("text", TEXTS, classes="abc"), "made: classes='abc'; expected their names, as in ('cat', 'dog')"),
         (of("text", TEXTS, classes=(1, 2, 3)), "made: classes=(1, 2, 3); expected their names"),
+        (of("text", TEXTS, classes=3), "made: classes=3; expected their names"),
+        (of("audio", SOUND, rate="8000"), "made gives no sample rate; expected a Domain"),
+        (Domain(None, ("a", "b"), None, None), "a data set returned a Domain of name=None; expected a text"),
+        (
+            Domain("made", ("a", "b"), None, Table(TEXTS[:2], torch.arange(2))),
+            "made: train is NoneType; expected a Tab",
+        ),
+        (Domain("made", ("a", "b"), (TEXTS, 0), (TEXTS, 0)), "made: train is tuple; expected a Table(inputs, labels)"),
         (
             of("text", TEXTS, classes=("a", "b")),
             "made: the labels of train go from 0 to 2; expected 0 to 1, places in cla",

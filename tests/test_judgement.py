@@ -135,7 +135,7 @@ def test_a_transductive_run_says_why_there_is_no_gap(rows):
 
 def test_the_verdict_can_be_written(rows, tmp_path):
     given = rows()
-    record.write_result(tmp_path, judge(given[2][1], given))
+    record.write_result(tmp_path, {"status": "failed", **judge(given[2][1], given)})
     assert record.read(tmp_path).result["versus_lower"]["verdict"] == "better"
 
 

@@ -202,7 +202,11 @@ def test_a_mistake_is_one_line(typed: Sequence[str], says: str, capsys: pytest.C
 def test_mistakes_about_a_run_are_one_line(first: Record, keys: dict[str, Any], capsys: pytest.CaptureFixture[str]):
     frozen = measured(**keys, method="source_only", init=first.folder, **{"backbone.frozen": True})
     for run, typed, says in (
-        (frozen, [], f"learns from this one, as in python -m dafw.run method=distil method.teacher={frozen.folder}"),
+        (
+            frozen,
+            [],
+            f"as in python -m dafw.run method=distil method.teacher={frozen.folder} backbone.frozen=false src=npz",
+        ),
         (first, ["kind=filters"], "prune.kind=filters: expected one of channels, magnitude"),
         (first, ["train.stepz=3"], "unknown key train.stepz"),
         (first, ["backbone.width=8"], "the weights do not fit this network"),

@@ -231,7 +231,7 @@ def test_a_network_that_is_trained_before_it_is_frozen_is_told(tmp_path: Path, t
     keys = {"out": tmp_path / "runs", **made_pair(tmp_path), "backbone.frozen": True, "tgt.labels_per_class": 2}
     told = type_here(words(**keys, method="finetune"))
     assert told.code == 0, told
-    line = "init=source: backbone=convnet is trained whole on dark before it is frozen; init=published starts from"
+    line = "init=source: backbone=convnet is trained whole on dark before it is frozen; init=random starts from random"
     assert sum(shown.startswith(line) for shown in told.out.splitlines()) == 1
     assert "trained whole" not in type_here(words(**keys, method="finetune", init="random")).out
 

@@ -50,7 +50,7 @@ def line_of(*words: str) -> str:
         (["seed=x"], "seed=x: expected a whole number, as in seed=0"),
         (["seed=null"], "seed=null: expected a whole number, as in seed=0"),
         (["seed=1", "++seed=x"], "seed=x: expected a whole number, as in seed=0"),
-        (["train.steps=1.5"], "train.steps=1.5: expected a whole number or null, as in train.steps=10"),
+        (["train.steps=1.5"], "train.steps=1.5: expected a whole number or null, as in train.steps=3"),
         (["train=3"], "train=3: it holds keys; expected one of them, as in train.steps=..."),
         (["plots=maybe"], "plots=maybe: expected true or false, as in plots=true"),
         (["out=[a]"], "out=[a]: expected a text, as in out=runs"),
@@ -77,8 +77,8 @@ def test_a_value_of_another_type_has_an_example(words: list[str], expected: str)
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("sizes=[a]", "sizes=[a]: expected a list of whole numbers, as in method.sizes=[10]"),
-        ("sizes=3", "sizes=3: expected a list of whole numbers, as in method.sizes=[10]"),
+        ("sizes=[a]", "sizes=[a]: expected a list of whole numbers, as in method.sizes=[3]"),
+        ("sizes=3", "sizes=3: expected a list of whole numbers, as in method.sizes=[3]"),
         ("names=3", "names=3: expected a list of texts or null, as in method.names=[3]"),
         ("rates=a", "rates=a: expected a list of numbers, as in method.rates=[0.5]"),
         ("file=[a]", "file=[a]: expected a path, as in method.file=a.pt"),

@@ -1,15 +1,18 @@
 """Teachers whose inputs are not the student's: other sizes, channels, tokens, features of a frozen network."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import test_registry
 import test_teachers
 import torch
 import whole
+from safetensors.torch import save_file
 from test_bad_input import the_line
 from whole import Told, files_of_runs, made_npz, measured, words
 
@@ -17,7 +20,9 @@ import dafw
 from dafw.assembly import build_pair, data_of
 from dafw.checkpoint import load as load_checkpoint
 from dafw.config import Config, config_of, resolve
+from dafw.errors import UsageError
 from dafw.record import Record
+from dafw.registry import METHODS, load_plugin
 from dafw.setting import Output
 from dafw.store import as_typed, compose
 
@@ -78,7 +83,7 @@ letters.tokens = tokens
 def answers(config: Config) -> tuple[Output, Output]:
     """What the teacher says of a batch as the student is told it, and as it says itself of the same examples.
 
-    The latter by hand: the inputs that it was trained on, in the rows of the batch, one after the other.
+    The latter by hand: inputs as it was trained on, of the target as the student has it, in the rows of the batch.
     """
     folder = Path(config.method["teacher"])
     config = resolve(config)
@@ -86,7 +91,8 @@ def answers(config: Config) -> tuple[Output, Output]:
     examples = pair.batch(3, 8).target
     told = data_of(config, pair, network, None).teacher(folder).answer(examples)
     saved = config_of(load_checkpoint(folder / "checkpoint.pt")["config"])
-    _, own, _ = build_pair(replace(saved, backbone={**saved.backbone, "frozen": False}), None, lambda _: None)
+    asked = replace(saved, backbone={**saved.backbone, "frozen": False}, tgt=config.tgt, method=config.method)
+    _, own, _ = build_pair(asked, None, lambda _: None)
     method = dafw.load(folder)
     said = [method.predict(own.target_train.clean(row[None])) for row in examples.index]
     return told, Output(*(torch.cat(parts) for parts in zip(*said, strict=True)))
@@ -100,8 +106,14 @@ def answers(config: Config) -> tuple[Output, Output]:
         ({}, {"backbone.frozen": True, "init": "random"}),
         ({"backbone.frozen": True, "init": "random"}, {}),
         ({"backbone.frozen": True, "init": "random"}, {"backbone.frozen": True, "init": "random", "seed": 1}),
+        ({"backbone.frozen": True, "init": "source"}, {"tgt.fraction": 0.6, "tgt.label_shift": 0.5}),
+        ({"init": "source"}, {"image_size": 24, "tgt.transductive": True}),
+        ({}, {"image_size": 24, "tgt.validation": 0.0}),
     ],
-    ids=["size", "channels", "features", "frozen teacher", "other features"],
+    ids=[
+        *["size", "channels", "features", "frozen teacher", "other features", "frozen after a run and stress"],
+        *["after a run and transductive", "no validation"],
+    ],
 )
 def test_a_student_with_other_inputs(
     of_teacher: dict[str, Any], of_student: dict[str, Any], place: Path, keys: dict[str, Any]
@@ -149,6 +161,136 @@ def test_a_teacher_that_reads_other_tokens(
     assert type_here(words(**other)).code == 0
     heard, said = answers(compose(words(**other)))
     torch.testing.assert_close(heard.logits, said.logits, rtol=1e-4, atol=1e-4)
+
+
+STREAM = """
+from pathlib import Path
+
+from dafw import Method, Setting, register_method
+from dafw.setting import Step
+
+
+@register_method("listener")
+class Listener(Method):
+    setting = Setting.TEST_TIME
+    runs = ("teacher",)
+    told = []
+
+    def __init__(self, model, *, teacher: Path):
+        super().__init__(model)
+        self.teacher = teacher
+
+    def setup(self, data):
+        self.ask = data.teacher(self.teacher).answer
+
+    def update(self, batch, progress):
+        said = self.ask(batch.target)
+        self.told.append((batch.target.index, said.logits))
+        yield Step({"nothing": 0 * sum(p.sum() for p in self.model.parameters())})
+        return self.model(batch.target.inputs)
+
+
+@register_method("curious")
+class Curious(Method):
+    setting = Setting.UNSUPERVISED
+    runs = ("teacher",)
+
+    def __init__(self, model, *, teacher: Path):
+        super().__init__(model)
+        self.teacher = teacher
+
+    def setup(self, data):
+        self.ask = data.teacher(self.teacher).answer
+
+    def losses(self, batch, progress):
+        return {"nothing": 0 * self.ask(batch.source).logits.sum()}
+"""
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_a_stream_is_answered_row_by_row(
+    size: int, place: Path, keys: dict[str, Any], teacher: Record, write: test_registry.Write
+) -> None:
+    """In the test-time setting the examples are those of the test split."""
+    load_plugin(file := write("listener.py", STREAM))
+    own = {"plugins": [file], "method": "listener", "method.teacher": teacher.folder, "image_size": size}
+    measured(place / "runs", **{**keys, **own})
+    told = METHODS.get("listener").told
+    probabilities = torch.cat([logits for _, logits in told]).softmax(1).numpy()
+    index = torch.cat([rows for rows, _ in told]).numpy()
+    assert sorted(index) == list(range(30))
+    np.testing.assert_allclose(probabilities, teacher.predictions()["probabilities"][index], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_a_teacher_is_asked_about_the_target_alone(
+    size: int, place: Path, keys: dict[str, Any], teacher: Record, write: test_registry.Write
+) -> None:
+    load_plugin(file := write("curious.py", STREAM))
+    own = {"plugins": [file], "method": "curious", "method.teacher": teacher.folder, "image_size": size}
+    with pytest.raises(
+        UsageError, match=r"asked about the target's unlabelled examples; expected answer\(batch\.target"
+    ):
+        measured(place / "runs", **{**keys, **own})
+
+
+def test_what_a_trained_teacher_started_from_may_be_gone(keys: dict[str, Any], tmp_path: Path) -> None:
+    teacher = measured(tmp_path, **{**keys, "method": "dann", "init": "source"})
+    shutil.rmtree(teacher.result["depends_on"][0])
+    assert measured(tmp_path, **{**keys, "method": "distil", "method.teacher": teacher.folder}).accuracy > 0
+
+
+FLAT = """
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dafw import register_backbone
+from dafw.backbone import Backbone
+
+
+class Flat(Backbone):
+    features = 6
+
+    def __init__(self, shape, path):
+        super().__init__()
+        self.linear = nn.Linear(16 * 16 * shape[0], 6)
+        if path is not None:
+            self.linear.load_state_dict(load_file(path))
+
+    def forward(self, inputs):
+        return self.linear(inputs.flatten(1))
+
+
+@register_backbone
+def flat(shape, pretrained, *, path: Path):
+    return Flat(shape, path if pretrained else None)
+
+
+flat.published = True
+"""
+
+
+def test_a_frozen_run_whose_weights_were_exchanged_answers_no_more(
+    keys: dict[str, Any], tmp_path: Path, write: test_registry.Write
+) -> None:
+    file, path = write("flat.py", FLAT), tmp_path / "flat.safetensors"
+    load_plugin(file)
+    save_file({"weight": torch.randn(6, 256), "bias": torch.zeros(6)}, path)
+    own = {**keys, "plugins": [file], "backbone": "flat", "backbone.path": path, "backbone.frozen": True}
+    own.pop("backbone.width")
+    teacher = measured(tmp_path, **{**own, "method": "dann"})
+    inputs = torch.zeros((1, 1, 16, 16), dtype=torch.uint8)
+    answer = dafw.load(teacher.folder).predict(inputs).logits
+    torch.testing.assert_close(dafw.load(teacher.folder).predict(inputs).logits, answer)
+    save_file({"weight": torch.randn(6, 256), "bias": torch.ones(6)}, path)
+    says = "weights of its frozen backbone=flat are no longer those that it was trained on; put them back, or repeat"
+    with pytest.raises(UsageError, match=says):
+        dafw.load(teacher.folder)
+    with pytest.raises(UsageError, match=says):
+        measured(tmp_path, **{**keys, "plugins": [file], "method": "distil", "method.teacher": teacher.folder})
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def spoken_digits(place: Place, *, speakers: list[str] | None = None) -> Domain:
     if unknown:
         raise UsageError(
             f"speakers: {unknown[0]!r} speaks in no file of {folder}; expected some of these, "
-            f"as in src.speakers=[{','.join(known)}]"
+            f"as in src.speakers=[{','.join(known)}] or tgt.speakers"
         )
     rows = [(digit, take, file) for (digit, speaker, take), file in sorted(found.items()) if speaker in wanted]
     clips = decoded([file for _, _, file in rows], folder, "spoken_digits", RATE, None)

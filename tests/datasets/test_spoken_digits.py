@@ -79,7 +79,7 @@ def message(place, **options):
 def test_an_unknown_speaker_is_told_with_the_known_ones(published):
     text = message(Place(root=published), speakers=["bob", "eve"])
     where = f"speakers: 'eve' speaks in no file of {published}/recordings"
-    assert text == f"{where}; expected some of these, as in src.speakers=[ann,bob]"
+    assert text == f"{where}; expected some of these, as in src.speakers=[ann,bob] or tgt.speakers"
 
 
 def test_a_file_of_another_name_is_named(published):

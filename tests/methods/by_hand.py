@@ -86,7 +86,7 @@ def two_domains(classes: int = 3, width: int = 5, source: int = 60, target: int 
         rows[:, -1] = 0.7
         parts.append(Rows(rows, labels))
     parts[1].labels = None
-    return Data(parts[0], parts[1], None, tuple("abcdefgh"[:classes]), None)  # type: ignore[arg-type]
+    return Data(parts[0], parts[1], None, tuple("abcdefgh"[:classes]), None, None)  # type: ignore[arg-type]
 
 
 def z_scored(features: Tensor) -> np.ndarray:

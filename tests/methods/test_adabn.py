@@ -36,7 +36,7 @@ def images(seed=0):
 
 def adapted(model, inputs):
     method = AdaBN(copy.deepcopy(model)).train()
-    method.finish(Data(None, Rows(inputs), None, ("a", "b", "c"), None))
+    method.finish(Data(None, Rows(inputs), None, ("a", "b", "c"), None, None))
     return method
 
 

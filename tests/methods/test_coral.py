@@ -42,7 +42,7 @@ def test_answers_the_target_as_the_paper_does(regularisation, classes, width, ta
 def test_works_on_the_features_of_the_source_model_in_eval(model):
     images = torch.randint(0, 256, (50, 1, 8, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.arange(30) % 3
-    data = Data(Rows(images[:30], labels), Rows(images[30:]), None, ("a", "b", "c"), None)
+    data = Data(Rows(images[:30], labels), Rows(images[30:]), None, ("a", "b", "c"), None, None)
     method = adapted(data, model)
     source, target = (z_scored(model.eval()(images[rows]).features) for rows in (slice(30), slice(30, 50)))
     wanted = regressed(transcribed(source, target), labels, 0.1, target)
@@ -71,7 +71,7 @@ def test_undoes_a_symmetric_mixing():
     stretched = rows @ torch.tensor([[1.0, 0.8], [0.8, 1.0]]).double()
     torch.testing.assert_close(rows @ recolouring(rows, stretched, 1e-12), stretched)
     labels = (rows[:, 0] > 0).long()
-    data = Data(Rows(rows.float(), labels), Rows(stretched.float()), None, ("a", "b"), None)
+    data = Data(Rows(rows.float(), labels), Rows(stretched.float()), None, ("a", "b"), None, None)
 
     def accuracy(**values):
         method = adapted(data, inverse_regularisation=10.0, **values)

@@ -19,7 +19,7 @@ def made_data(count=30):
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % 3
     images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator) + 40 * labels.view(-1, 1, 1, 1)
-    return Data(None, None, Rows(images.to(torch.uint8), labels), ("a", "b", "c"), None)
+    return Data(None, None, Rows(images.to(torch.uint8), labels), ("a", "b", "c"), None, None)
 
 
 def probed(model, **values):

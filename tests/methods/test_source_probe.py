@@ -31,7 +31,7 @@ def made_images(count=40):
 
 def probed(model, source, **values):
     method = SourceProbe(copy.deepcopy(model), **values).train()
-    method.finish(Data(source, None, None, tuple("abc")[: model.classes], None))
+    method.finish(Data(source, None, None, tuple("abc")[: model.classes], None, None))
     return method
 
 

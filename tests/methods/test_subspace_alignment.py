@@ -40,7 +40,7 @@ def test_answers_the_target_as_the_paper_does(dimension, classes, width, target)
 def test_works_on_the_features_of_the_source_model_in_eval(model):
     images = torch.randint(0, 256, (50, 1, 8, 8), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.arange(30) % 3
-    data = Data(Rows(images[:30], labels), Rows(images[30:]), None, ("a", "b", "c"), None)
+    data = Data(Rows(images[:30], labels), Rows(images[30:]), None, ("a", "b", "c"), None, None)
     method = adapted(data, model, dimension=4)
     source, target = (z_scored(model.eval()(images[rows]).features) for rows in (slice(30), slice(30, 50)))
     aligned, projected = transcribed(source, target, 4)
