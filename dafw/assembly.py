@@ -177,7 +177,8 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     views = augment.views(kind)
     asked = (setting, config.seed, protocol_of(config))
     if config.backbone["frozen"]:
-        Pair(sources, target, *asked, views, device_of(config))  # what is wrong with classes or splits is told first
+        # what is wrong with classes or splits is told before features are computed
+        Pair([_labels_alone(s) for s in sources], _labels_alone(target), *asked, views, device_of(config))
         network, weights = frozen_network(config, shape, init)
         flip = target.flip and all(s.flip for s in sources)
         weak, views = views["weak"], augment.views("features")
@@ -196,6 +197,13 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     pair.weights = weights
     pair.notes = notes + pair.notes
     return config, pair, network
+
+
+def _labels_alone(domain: Domain) -> Domain:
+    """The domain with its labels as inputs too: a split of it copies no images."""
+    if domain.train is None or domain.test is None:
+        return domain
+    return domain.with_tables(*(Table(table.labels, table.labels) for table in (domain.train, domain.test)))
 
 
 def input_pair(config: Config) -> Pair:
@@ -318,7 +326,9 @@ def teacher_of(folder: Path, config: Config, pair: Pair) -> Teacher:
     said = None if same else (own.target_test if pair.stream else own.target_train).outputs(method)
 
     def answer(examples: Examples) -> Output:
-        if isinstance(examples, Labelled) or bool((examples.domain != TARGET).any()):
+        # the source may come without labels; only there the device is waited for
+        of_source = pair.rule.source == "inputs" and bool((examples.domain != TARGET).any())
+        if of_source or isinstance(examples, Labelled):
             raise UsageError("a teacher is asked about the target's unlabelled examples; expected answer(batch.target)")
         if said is None:
             return method.predict(examples.inputs)
@@ -366,8 +376,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
         network, weights = frozen_network(config, shape, init_of(Path(folder)))
         if saved.get("weights") not in (None, weights):
             raise UsageError(
-                f"{folder}: the weights of its frozen backbone={config.backbone['name']} are no longer those that it "
-                "was trained on; put them back, or repeat its command"
+                f"{folder}: its frozen backbone={config.backbone['name']} is no longer the network that it was trained "
+                "on (other weights, or another version of its library); put it back, or repeat its command"
             )
         body = frozen.FrozenBackbone(network, None, state["model.backbone.mean"].shape[0], shape)
     else:

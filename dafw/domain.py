@@ -127,8 +127,8 @@ def check_made(domain: Domain) -> None:
         raise UsageError(f"{name}: modality={modality!r}; {nearest(str(modality), MADE)}")
     if not isinstance(domain.classes, (tuple, list)) or not all(isinstance(word, str) for word in domain.classes):
         raise UsageError(f"{name}: classes={domain.classes!r}; expected their names, as in ('cat', 'dog')")
-    if modality == "audio" and not isinstance(domain.rate, int):
-        raise UsageError(f"{name} gives no sample rate; expected a Domain(..., modality='audio', rate=16000)")
+    if modality == "audio":
+        rate_of(domain)
     for part, table in (("train", domain.train), ("test", domain.test)):
         if table is None and domain.train is domain.test:
             continue  # it is known by published weights
@@ -139,6 +139,13 @@ def check_made(domain: Domain) -> None:
             if table.inputs.dtype != dtype or table.inputs.ndim != dimensions:
                 raise UsageError(f"{name}: the inputs of {part} are {_said(table.inputs)}; expected {expected}")
         _check_labels(table.labels, len(domain.classes), f"{name}: the labels of {part}")
+
+
+def rate_of(domain: Domain) -> int:
+    """The sample rate of a domain of audio; UsageError where it has none."""
+    if not isinstance(domain.rate, int):
+        raise UsageError(f"{domain.name} gives no sample rate; expected a Domain(..., modality='audio', rate=16000)")
+    return domain.rate
 
 
 def _check_labels(labels: Tensor, classes: int, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import resource
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import dafw.record as records
 from dafw import __version__, assembly, checkpoint, diagnosis, pruning, symptoms
 from dafw.bound import disagreement_bound
 from dafw.classifier import Classifier
-from dafw.config import Config, backbone, dataset, plain_node, resolve
+from dafw.config import GENERAL, Config, backbone, dataset, plain_node
 from dafw.console import Console
 from dafw.diagnosis import Answers, answers_of, some_inputs
 from dafw.errors import UsageError
@@ -327,9 +327,8 @@ def network_name(config: Config, model: Classifier) -> str:
     """The backbone with those of its options that are not the defaults, and what pruning left of it."""
     name = config.backbone["name"]
     own = options(backbone(name))
-    unset = replace(config, backbone={**config.backbone, "feature_dim": None, "dropout": None})
-    usual = {**resolve(unset).backbone, **{o.name: plain_node("backbone", name, own)[o.name] for o in own}}
-    keys = [key for key in ("feature_dim", "dropout", *(o.name for o in own)) if key in config.backbone]
+    usual = {**plain_node("backbone", name, own), "feature_dim": GENERAL["backbone.feature_dim"]}
+    keys = [key for key in ("feature_dim", *(o.name for o in own)) if key in config.backbone]
     changed = [as_typed(key, config.backbone[key]) for key in keys if config.backbone[key] != usual[key]]
     told = " ".join([name, *changed]) + (" (frozen)" if config.backbone["frozen"] else "")
     if model.pruned_from is None:

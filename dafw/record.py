@@ -103,11 +103,11 @@ def foreign(result: Any) -> str:
     """Why a file's content cannot be a run's, whether it ended well or failed; "" where it can."""
     if not isinstance(result, dict):
         return f"{type(result).__name__}, not an object"
-    kinds: dict[str, Any] = {"status": str}
-    if result.get("status") == "done":  # what no finished run is without, and every chain of runs asks of it
-        kinds["depends_on"] = list
-    lacking = [key for key, kind in kinds.items() if not isinstance(result.get(key), kind)]
-    return f"no {lacking[0]}" if lacking else ""
+    if not isinstance(result.get("status"), str):
+        return "no status"
+    # what no finished run is without, and every chain of runs asks of it
+    alone = result["status"] == "done" and not isinstance(result.get("depends_on"), list)
+    return "no depends_on" if alone else ""
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

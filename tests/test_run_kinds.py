@@ -227,6 +227,19 @@ def test_a_frozen_network_is_asked_once_for_every_image(
         np.testing.assert_allclose(answers.numpy(), record.predictions()["probabilities"], atol=1e-4)
 
 
+def test_classes_that_do_not_match_are_told_before_features_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type_here: Callable[..., Told]
+) -> None:
+    monkeypatch.setenv("DAFW_CACHE", str(tmp_path / "cache"))
+    one = made_npz(tmp_path / "one.npz", ("a", "b", "c"))
+    other = made_npz(tmp_path / "other.npz", ("x", "y", "z"))
+    keys = {"src": "npz", "src.path": one, "tgt": "npz", "tgt.path": other, "out": tmp_path / "runs"}
+    told = type_here(words(**keys, **{"backbone.frozen": True, "init": "random"}))
+    assert told.code == 2
+    assert "share 0 classes" in told.err
+    assert not (tmp_path / "cache" / "features").exists()
+
+
 def test_a_network_that_is_trained_before_it_is_frozen_is_told(tmp_path: Path, type_here: Callable[..., Told]) -> None:
     keys = {"out": tmp_path / "runs", **made_pair(tmp_path), "backbone.frozen": True, "tgt.labels_per_class": 2}
     told = type_here(words(**keys, method="finetune"))

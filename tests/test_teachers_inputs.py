@@ -222,11 +222,13 @@ def test_a_stream_is_answered_row_by_row(
     np.testing.assert_allclose(probabilities, teacher.predictions()["probabilities"][index], atol=1e-4)
 
 
+@pytest.mark.parametrize("setting", ["UNSUPERVISED", "SELF_SUPERVISED"])
 @pytest.mark.parametrize("size", [16, 24])
 def test_a_teacher_is_asked_about_the_target_alone(
-    size: int, place: Path, keys: dict[str, Any], teacher: Record, write: test_registry.Write
+    size: int, setting: str, place: Path, keys: dict[str, Any], teacher: Record, write: test_registry.Write
 ) -> None:
-    load_plugin(file := write("curious.py", STREAM))
+    """Not about the source, with its labels or, in the self-supervised setting, without."""
+    load_plugin(file := write("curious.py", STREAM.replace("UNSUPERVISED", setting)))
     own = {"plugins": [file], "method": "curious", "method.teacher": teacher.folder, "image_size": size}
     with pytest.raises(
         UsageError, match=r"asked about the target's unlabelled examples; expected answer\(batch\.target"
@@ -286,7 +288,7 @@ def test_a_frozen_run_whose_weights_were_exchanged_answers_no_more(
     answer = dafw.load(teacher.folder).predict(inputs).logits
     torch.testing.assert_close(dafw.load(teacher.folder).predict(inputs).logits, answer)
     save_file({"weight": torch.randn(6, 256), "bias": torch.ones(6)}, path)
-    says = "weights of its frozen backbone=flat are no longer those that it was trained on; put them back, or repeat"
+    says = "its frozen backbone=flat is no longer the network that it was trained on .* put it back, or repeat its comm"
     with pytest.raises(UsageError, match=says):
         dafw.load(teacher.folder)
     with pytest.raises(UsageError, match=says):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dafw.cache import remembered
-from dafw.domain import Domain, Table
+from dafw.domain import Domain, Table, rate_of
 from dafw.errors import UsageError
 from dafw.modalities import Fitted
 
@@ -53,9 +53,7 @@ def reconciled(domain: Domain, rate: int, length: int, notes: list[str]) -> Doma
     """The domain at this rate in Hz and this length in samples: placed (see `placed`) and resampled."""
     if domain.train is None or domain.test is None:
         return domain
-    own = domain.rate
-    if own is None:
-        raise UsageError(f"{domain.name} gives no sample rate; expected a Domain(..., modality='audio', rate=16000)")
+    own = rate_of(domain)
     tables = domain.train, domain.test
 
     def made() -> Heard:
