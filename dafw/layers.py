@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -30,6 +31,18 @@ def ganin_ramp(fraction: float, gamma: float = 10.0) -> float:
     return 2.0 / (1.0 + math.exp(-gamma * fraction)) - 1.0
 
 
+class HalfDropout(nn.Module):
+    """nn.Dropout(0.5), several times faster on a CPU: that draws a 53-bit number for each input, this one a byte."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or inputs.device.type != "cpu":
+            return F.dropout(inputs, 0.5, self.training)
+        count = inputs.numel()
+        draws = torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # all 64 bits of each
+        kept = draws.view(torch.uint8)[:count].view(inputs.shape) < 128
+        return inputs * kept.to(inputs.dtype).mul_(2)
+
+
 class Discriminator(nn.Sequential):
     """features (B, feature_dim) → one logit (B,), positive for the source.
 
@@ -39,7 +52,7 @@ class Discriminator(nn.Sequential):
 
     def __init__(self, feature_dim: int, hidden: int):
         first, second = nn.Linear(feature_dim, hidden), nn.Linear(hidden, hidden)
-        super().__init__(first, nn.ReLU(), nn.Dropout(0.5), second, nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, 1))
+        super().__init__(first, nn.ReLU(), HalfDropout(), second, nn.ReLU(), HalfDropout(), nn.Linear(hidden, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features).squeeze(1)  # type: ignore[no-any-return]

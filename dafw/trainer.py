@@ -86,7 +86,7 @@ def fit(
         since, examples_since = time.perf_counter(), 0
         method.train()
         for step in range(steps):
-            torch.manual_seed(mixed_seed(pair.seed, "step", step))  # dropout: resume needs only the step
+            seed_device(mixed_seed(pair.seed, "step", step), pair.device)  # dropout: resume needs only the step
             progress = Progress(step, steps, step / steps, step // batches)
             if step % batches == 0:
                 method.prepare(data, progress)
@@ -115,6 +115,18 @@ def fit(
     on_evaluate(steps)
     recorded = tuple(torch.cat(parts).cpu() for parts in zip(*answers, strict=True)) if answers else None
     return Fitted(steps, examples, recorded)  # type: ignore[arg-type]
+
+
+def seed_device(seed: int, device: torch.device) -> None:
+    """torch.manual_seed for the CPU and this device alone.
+
+    That one writes down a stack trace for every kind of device that is not there, and keeps them all.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def total_steps(method: Method, pair: Pair, training: Training) -> int:

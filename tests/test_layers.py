@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dafw.layers import Discriminator, ganin_ramp, reverse_gradient
+from dafw.layers import Discriminator, HalfDropout, ganin_ramp, reverse_gradient
 
 
 @pytest.mark.parametrize("coefficient", [1.0, 0.25, 0.0])
@@ -63,3 +63,36 @@ def test_in_training_half_of_each_hidden_layer_of_the_discriminator_is_dropped()
         dropped = (hidden == 0) & (whole > 0)
         assert float(dropped.sum() / (whole > 0).sum()) == pytest.approx(0.5, abs=0.02)
         torch.testing.assert_close(hidden[~dropped], 2 * whole[~dropped])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 1000)])
+def test_half_dropout_keeps_the_double_or_nothing_and_its_gradient_is_the_mask(shape):
+    torch.manual_seed(0)
+    inputs = (1 + torch.rand(shape)).requires_grad_()
+    outputs = HalfDropout()(inputs)
+    kept = outputs > 0
+    assert torch.equal(outputs, torch.where(kept, 2 * inputs, 0.0))
+    outputs.sum().backward()
+    assert torch.equal(inputs.grad, 2.0 * kept)
+
+
+def test_half_dropout_keeps_half_each_independently_of_the_others():
+    torch.manual_seed(0)
+    dropout = HalfDropout()
+    kept = torch.stack([dropout(torch.ones(1003)) > 0 for _ in range(1000)]).double()  # no multiple of 8
+    assert float(kept.mean()) == pytest.approx(0.5, abs=0.002)  # 4 standard errors of a fair coin
+    assert float((kept.mean(0) - 0.5).abs().max()) < 0.08  # each of the places: 5 standard errors
+    for away in (1, 2, 7, 8, 64):
+        both = (kept[:, away:] * kept[:, :-away]).mean()
+        assert float(both) == pytest.approx(0.25, abs=0.003)
+
+
+def test_half_dropout_repeats_by_the_seed_and_does_nothing_outside_training():
+    dropout, inputs = HalfDropout(), torch.rand(4, 9)
+    torch.manual_seed(3)
+    first, second = dropout(inputs), dropout(inputs)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(inputs), first)
+    assert not torch.equal(first, second)
+    assert torch.equal(dropout.eval()(inputs), inputs)
+    assert dropout.train()(torch.zeros(0, 9)).shape == (0, 9)
