@@ -120,7 +120,7 @@ def fit(
 def seed_device(seed: int, device: torch.device) -> None:
     """torch.manual_seed for the CPU and this device alone.
 
-    That one writes down a stack trace for every kind of device that is not there, and keeps them all.
+    That one also writes down a stack trace for each kind of device that is not there, which took .6 ms at every step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
