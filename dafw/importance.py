@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 Array = NDArray[Any]
@@ -35,7 +36,8 @@ def importance_weights(source: Tensor, target: Tensor) -> Tensor:
     features = torch.cat([source, target]).double().numpy()
     is_target = np.arange(len(features)) >= count
     learns = np.concatenate([~held_out, np.ones((len(target), folds), dtype=bool)])
-    log_odds = fit_log_odds(features, is_target, learns)[:count][held_out]  # row order: one fold holds each row out
+    with threadpool_limits(1, user_api="blas"):  # NumPy's own threads wait busily, and so slow the next steps of torch
+        log_odds = fit_log_odds(features, is_target, learns)[:count][held_out]  # row order: one fold holds each row out
     log_prior = np.log((~held_out).sum(0) / len(target))[fold]
     return torch.from_numpy(np.exp(np.minimum(log_odds + log_prior, np.log(count))))
 

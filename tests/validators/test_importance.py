@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 from made_evidence import evidence, random_evidence, shuffled, softmax, three_models
 
+from dafw import importance
 from dafw.evidence import Evidence
 from dafw.importance import importance_weights
 from dafw.setting import Output
@@ -170,3 +172,24 @@ def test_no_weight_exceeds_the_count_of_source_examples() -> None:
     weights = importance_weights(source, target)
     assert weights[3] == pytest.approx(4)
     np.testing.assert_allclose(weights[:3].numpy(), uncapped[:3], atol=1e-6)
+
+
+def test_the_regressions_wake_no_threads_of_numpy_and_leave_them_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    within: list[int] = []
+    fit = importance.fit_log_odds
+
+    def watched(*asked: Any) -> Any:
+        within.extend(threads())
+        return fit(*asked)
+
+    monkeypatch.setattr(importance, "fit_log_odds", watched)
+    seen = random_evidence(source=20, target=20)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = threads()
+        importance_weights(seen.source.features, seen.target.features)
+        assert threads() == before
+    assert within
+    assert set(within) == {1}
