@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn.cluster  # noqa: F401  # the validators need it: imported here, no run's `seconds` count it
 import torch
 
 import dafw.record as records
@@ -147,6 +146,8 @@ class Job:
         if config.select in VALIDATORS and config.select not in self.validators:
             self.validators.append(config.select)
         self.evaluations: list[dict[str, float]] = []
+        import sklearn.cluster  # noqa: F401  # slow, and class_ami needs it: not in the `seconds` of a process's first run
+
         began = time.perf_counter()
         if pair.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
