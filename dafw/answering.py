@@ -34,7 +34,7 @@ class Answering(nn.Module):
         self.method = copy.deepcopy(method)  # its frozen network may be shared with other runs of the process
         body = self.method.model.backbone
         if isinstance(body, FrozenBackbone):
-            self.frozen = body._network[0]
+            self.frozen = body.network
         self.eval().requires_grad_(False)
         drop_unread(self, example)
 
@@ -106,7 +106,7 @@ class Finished(NamedTuple):
     def _vocabulary(self) -> int:
         """How many ids there are: the largest table of embeddings is that of the words."""
         body = self.method.model.backbone
-        network = body._network[0] if isinstance(body, FrozenBackbone) else body
+        network = body.network if isinstance(body, FrozenBackbone) else body
         return max((m.num_embeddings for m in network.modules() if isinstance(m, nn.Embedding)), default=2)
 
     def answering(self) -> Answering:

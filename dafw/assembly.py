@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,43 +17,22 @@ from dafw import augment, cache, frozen, pruning
 from dafw.cache import remembered
 from dafw.checkpoint import load as load_checkpoint
 from dafw.classifier import Classifier
-from dafw.config import COMMON_OPTIONS, PUBLISHED, Config, Prune, backbone, config_of, dataset
+from dafw.config import PUBLISHED, Config, Prune, backbone, config_of, dataset
 from dafw.domain import Domain, Table, check_made
 from dafw.errors import UsageError
+from dafw.frozen import FrozenNetwork
 from dafw.method import Method
 from dafw.modalities import common_modality, modality
+from dafw.networks import Start, backbone_options, bare_network, device_of, frozen_network
 from dafw.pair import TARGET, Data, Pair, Protocol
 from dafw.place import Place
-from dafw.registry import METHODS, load_plugin, options
+from dafw.registry import METHODS, load_plugin, options, typed
 from dafw.setting import Examples, Labelled, Output, Setting, Teacher
+from dafw.sources import stamps
 from dafw.split import mixed_seed
 from dafw.stress import stress_of, stressed
 
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Start:
-    """The weights a run starts from: another run's state and class names, or none (published or random).
-
-    pruned_from: the parameters its backbone had before it was pruned, None for a whole one
-    """
-
-    state: dict[str, Tensor]
-    classes: tuple[str, ...]
-    pruned_from: int | None = None
-
-
-def device_of(config: Config) -> torch.device:
-    """The device asked for; UsageError where it is not there."""
-    if config.device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[config.device]:
-        raise UsageError(f"device={config.device}: there is none on this machine; expected device=auto or device=cpu")
-    return torch.device(config.device)
 
 
 # ---- domains
@@ -76,7 +54,7 @@ def _one_source(src: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
     registered = dataset(node["name"])
     kinds = {o.name: o.type for o in options(registered)}
-    own = {key: _typed(kinds[key], value) for key, value in node.items() if key in kinds}
+    own = {key: typed(kinds[key], value) for key, value in node.items() if key in kinds}
     domain = node["name"].partition("/")[2]
     place = Place(
         root=None if node["root"] is None else Path(node["root"]),
@@ -86,7 +64,7 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
         domain=domain or None,
     )
     # a plug-in may have been read anew, and a file written anew
-    key = (registered, place, json.dumps([own, _stamps(own)], sort_keys=True, default=str))
+    key = (registered, place, json.dumps([own, stamps(own.values())], sort_keys=True, default=str))
 
     def made() -> Domain:
         found: Domain = registered(place, **own)
@@ -96,28 +74,9 @@ def _domain(config: Config, node: Mapping[str, Any]) -> Domain:
     return remembered(_domains, key, made)
 
 
-def _stamps(own: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """When the files that options name were written, and their sizes."""
-    return [(v.stat().st_mtime_ns, v.stat().st_size) for v in own.values() if isinstance(v, Path) and v.is_file()]
-
-
 _domains: dict[Any, Domain] = {}
 _stressed: dict[Any, tuple[Domain, list[str]]] = {}
 _features: dict[Any, Table] = {}
-_networks: dict[Any, tuple[nn.Module, str]] = {}
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    """Enums and paths are plain words in a config and come back as what the plug-in declared."""
-    if isinstance(value, list):
-        return [_typed(kind, entry) for entry in value]
-    for candidate in (kind, *getattr(kind, "__args__", ())):
-        if isinstance(candidate, type) and isinstance(value, str):
-            if issubclass(candidate, Path):
-                return candidate(value)
-            if issubclass(candidate, Enum):
-                return candidate[value]
-    return value
 
 
 def under_stress(target: Domain, config: Config, notes: list[str]) -> Domain:
@@ -148,7 +107,7 @@ def protocol_of(config: Config) -> Protocol:
     )
 
 
-def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, Pair, nn.Module | None]:
+def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, Pair, FrozenNetwork | None]:
     """The config with its image size, the pair, and the frozen network whose features the pair hands out, if any."""
     setting: Setting = METHODS.get(config.method["name"]).setting
     sources, target = load_domains(config)
@@ -173,20 +132,20 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     )
     config = replace(config, image_size=image_size)
     target = under_stress(target, config, notes)
-    network = weights = None
+    network = None
     views = augment.views(kind)
     asked = (setting, config.seed, protocol_of(config))
     if config.backbone["frozen"]:
         # what is wrong with classes or splits is told before features are computed
         Pair([_labels_alone(s) for s in sources], _labels_alone(target), *asked, views, device_of(config))
-        network, weights = frozen_network(config, shape, init)
+        network = frozen_network(config, shape, init)
         flip = target.flip and all(s.flip for s in sources)
         weak, views = views["weak"], augment.views("features")
 
         def convert(table: Table) -> Table:
             count, path = config.backbone["views"], cache.folder("features")  # a test may have another cache
-            key = (table.fingerprint, weights, count, flip, path)
-            make = partial(frozen.features_of, table, network, weights, count, weak, flip, note)
+            key = (table.fingerprint, network.weights, count, flip, path)
+            make = partial(frozen.features_of, table, network, count, weak, flip, note)
             return remembered(_features, key, make, most=24)
 
         sources = [frozen.encoded(s, convert) if s.train is not None else s for s in sources]
@@ -194,7 +153,7 @@ def build_pair(config: Config, init: Start | None, note: Note) -> tuple[Config, 
     pair = Pair(sources, target, *asked, views, device_of(config))
     pair.modality, pair.input_shape = kind, shape
     pair.fingerprints = fingerprints
-    pair.weights = weights
+    pair.weights = None if network is None else network.weights
     pair.notes = notes + pair.notes
     return config, pair, network
 
@@ -214,48 +173,7 @@ def input_pair(config: Config) -> Pair:
 # ---- networks
 
 
-def backbone_options(config: Config) -> dict[str, Any]:
-    """The options of the backbone that are its own, as it declares them."""
-    kinds = {o.name: o.type for o in options(backbone(config.backbone["name"]))}
-    common = COMMON_OPTIONS["backbone"]
-    return {k: _typed(kinds[k], v) for k, v in config.backbone.items() if k in kinds and k not in common}
-
-
-def bare_network(config: Config, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
-    network: nn.Module = backbone(config.backbone["name"])(shape, pretrained, **backbone_options(config))
-    return network
-
-
-def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -> tuple[nn.Module, str]:
-    """The network whose features are the inputs, and its fingerprint.
-
-    It is published, the run's that `init` names, or random by the seed.
-    """
-    if init is None:
-        seed = config.seed if config.init == "random" else 0
-        own = json.dumps([config.backbone, _stamps(backbone_options(config))], sort_keys=True, default=str)
-        key = (own, config.init, shape, seed, config.device)
-        return remembered(_networks, key, lambda: _seeded_network(config, shape, {}))
-    prefix = "backbone."
-    state = {k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)}
-    return _seeded_network(config, shape, state, init.pruned_from)
-
-
-def _seeded_network(
-    config: Config, shape: tuple[int, ...], state: Mapping[str, Tensor], pruned_from: int | None = None
-) -> tuple[nn.Module, str]:
-    """state: another run's weights, empty for those that the config names."""
-    torch.manual_seed(mixed_seed(config.seed, "model"))
-    network = bare_network(config, shape, config.init in PUBLISHED and not state).eval().requires_grad_(False)
-    if state:
-        if pruned_from is not None:
-            pruning.fit(network, state)
-        network.load_state_dict(state)
-    network = network.to(device_of(config)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network, frozen.fingerprint(network)
-
-
-def build_classifier(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Classifier:
+def build_classifier(config: Config, pair: Pair, network: FrozenNetwork | None, start: Start | None) -> Classifier:
     """Backbone, bottleneck and head, drawn by the seed, with the weights the run starts from."""
     torch.manual_seed(mixed_seed(config.seed, "model"))
     body: nn.Module
@@ -285,7 +203,7 @@ def build_method(config: Config, model: Classifier) -> Method:
     """The method with its hyper-parameters; what it draws itself is drawn by the seed too."""
     registered = METHODS.get(config.method["name"])
     torch.manual_seed(mixed_seed(config.seed, "method"))
-    own = {o.name: _typed(o.type, config.method[o.name]) for o in options(registered)}
+    own = {o.name: typed(o.type, config.method[o.name]) for o in options(registered)}
     return registered(model, **own).to(next(model.parameters()).device)
 
 
@@ -302,7 +220,7 @@ def init_of(folder: Path) -> Start | None:
     return None if path is None else start_of(Path(path))
 
 
-def data_of(config: Config, pair: Pair, network: nn.Module | None, start: Start | None) -> Data:
+def data_of(config: Config, pair: Pair, network: FrozenNetwork | None, start: Start | None) -> Data:
     """What the method may see as a whole, with the models it may ask for."""
 
     def start_model() -> Classifier:
@@ -373,8 +291,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Method:
     state: dict[str, Tensor] = saved["method"]
     body: nn.Module
     if config.backbone["frozen"]:
-        network, weights = frozen_network(config, shape, init_of(Path(folder)))
-        if saved.get("weights") not in (None, weights):
+        network = frozen_network(config, shape, init_of(Path(folder)))
+        if saved.get("weights") not in (None, network.weights):
             raise UsageError(
                 f"{folder}: its frozen backbone={config.backbone['name']} is no longer the network that it was trained "
                 "on (other weights, or another version of its library); put it back, or repeat its command"

@@ -13,6 +13,8 @@ A registered backbone is a function `name(shape, pretrained, *, options) -> Back
     tokens(texts, **options) -> (ids and mask int64 (N, 2, tokens), how many were cut): of text
     save_tokeniser(folder, **options): of text; leaves the tokeniser's files beside an exported network
     waveform(**options) -> (sample rate in Hz, samples): of audio
+    files(**options) -> list of Path: all that its published weights, and of text its tokens, are read from. One that
+        names them is not loaded where its features are in the data cache and these files are as they were
     licence: whose terms hold for its published weights, told with an exported network
 """
 

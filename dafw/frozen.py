@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,38 @@ from torch import Tensor, nn
 from dafw import cache
 from dafw.backbone import Backbone
 from dafw.domain import Domain, Table
+from dafw.errors import UsageError
 from dafw.pair import View
 from dafw.split import generator, to_float
+
+
+class FrozenNetwork:
+    """A network that stands still, known by a hash and made only where it is asked.
+
+    weights: its `fingerprint`
+    """
+
+    def __init__(self, weights: str, make: Callable[[], nn.Module]):
+        self.weights = weights
+        self._make = make
+
+    @classmethod
+    def of(cls, network: nn.Module) -> FrozenNetwork:
+        """One that is made already."""
+        known = cls(fingerprint(network), lambda: network)
+        known.network = network
+        return known
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """UsageError where it is made now, and is not the one that the hash was of."""
+        made = self._make()
+        if fingerprint(made) != self.weights:
+            raise UsageError(
+                "the files of the frozen network changed and kept their sizes and times of writing, by which they are "
+                f"known; type rm -r {cache.folder('networks')} and repeat the command"
+            )
+        return made
 
 
 class FrozenBackbone(Backbone):
@@ -24,19 +55,23 @@ class FrozenBackbone(Backbone):
     network is no submodule: it is never trained, nor saved with the run (its published weights are).
     """
 
-    def __init__(self, network: nn.Module, features: Tensor | None, width: int, shape: tuple[int, ...]):
+    def __init__(self, network: FrozenNetwork, features: Tensor | None, width: int, shape: tuple[int, ...]):
         nn.Module.__init__(self)
         mean, std = (torch.zeros(width), torch.ones(width)) if features is None else _moments(features)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.features = width
         self.shape = shape
-        self._network = [network]
+        self._frozen = network
 
     def forward(self, inputs: Tensor) -> Tensor:
         if tuple(inputs.shape[1:]) == self.shape:
-            inputs = encode(self._network[0], inputs)
+            inputs = encode(self.network, inputs)
         return (inputs - self.mean) / self.std
+
+    @property
+    def network(self) -> nn.Module:
+        return self._frozen.network
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,17 +104,18 @@ def fingerprint(network: nn.Module) -> str:
 
 
 def features_of(
-    table: Table, network: nn.Module, weights: str, views: int, weak: View, flip: bool, note: Callable[[str], None]
+    table: Table, frozen: FrozenNetwork, views: int, weak: View, flip: bool, note: Callable[[str], None]
 ) -> Table:
     """The features (N, views, D) of a table, computed now or found in the cache.
 
     View 0 is the example as it is, the others are weak views. The key is the weights, the data (its size included),
     the number of views and whether they flip.
     """
-    key = hashlib.blake2b(repr((weights, table.fingerprint, views, flip and views > 1)).encode(), digest_size=16)
+    key = hashlib.blake2b(repr((frozen.weights, table.fingerprint, views, flip and views > 1)).encode(), digest_size=16)
     path = cache.folder("features") / f"{key.hexdigest()}.npy"
     if not path.exists():
         note(f"features of {len(table)} examples, computed once: {path}")
+        network = frozen.network
         device = next(network.parameters()).device
         parts = []
         for rows in torch.arange(len(table)).split(64):

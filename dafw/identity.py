@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import inspect
 import json
@@ -13,57 +12,18 @@ from typing import Any
 import torch
 
 import dafw
-from dafw import assembly, frozen
+from dafw import frozen
 from dafw.config import PUBLISHED, Config, backbone, dataset, resolve
 from dafw.modalities import modality
+from dafw.networks import bare_network
 from dafw.pair import Pair
 from dafw.registry import METHODS, VALIDATORS, source_file
+from dafw.sources import plugin_hash, source_hash
 
 VOLATILE = {"out", "plots", "references", "data", "reuse", "debug", "plugins", "wandb", "threads", "device"}
 PLACES = {"root", "path", "download"}  # where data lies is not what it is: its fingerprint stands for it
 INITS = {"random", *PUBLISHED, "source"}
-NOT_RESULTS = {
-    "plots.py",
-    "plots_diagnosis.py",
-    "plots_examples.py",
-    "pictures.py",
-    "symptoms.py",
-    "statistics.py",
-    "tracking.py",
-    "console.py",
-    "cli.py",
-    "run.py",
-    "list.py",
-    "check.py",
-    "conduct.py",
-    "tuning.py",
-    "study.py",
-    "prune.py",
-    "cost.py",
-    "answering.py",
-}
-
-
 PRUNED = {"channels": "channels", "magnitude": "weights"}
-
-
-@functools.cache
-def source_hash() -> str:
-    """A hash of the package's source, without what only shows results. The plug-ins count one by one, where used."""
-    digest = hashlib.blake2b(digest_size=16)
-    root = Path(inspect.getfile(dafw)).parent
-    # backbones share code, and so are not left out
-    plugins = {root / folder for folder in ("methods", "datasets", "experiments", "report", "export")}
-    for file in sorted(root.rglob("*.py")):
-        if file.name not in NOT_RESULTS and not plugins.intersection(file.parents):
-            digest.update(file.relative_to(root).as_posix().encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def plugin_hash(plugin: Any) -> str:
-    """A hash of the file a plug-in was written in."""
-    return hashlib.blake2b(Path(inspect.getsourcefile(plugin) or "").read_bytes(), digest_size=16).hexdigest()
 
 
 def plugin_hashes(config: Config) -> dict[str, str]:
@@ -122,7 +82,7 @@ def weights_hash(config: Config, pair: Pair) -> str | None:
         return pair.weights
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for parts that no published weights fill
-        network = assembly.bare_network(config, pair.input_shape, True)
+        network = bare_network(config, pair.input_shape, True)
     # not the network's own fingerprint, by which runs on its frozen features are known
     return hash_of({"trained": frozen.fingerprint(network)})
 

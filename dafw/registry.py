@@ -97,6 +97,19 @@ def options(plugin: Callable[..., Any]) -> list[Option]:
     return found
 
 
+def typed(kind: Any, value: Any) -> Any:
+    """Enums and paths are plain words in a config and come back as what the plug-in declared."""
+    if isinstance(value, list):
+        return [typed(kind, entry) for entry in value]
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        if isinstance(candidate, type) and isinstance(value, str):
+            if issubclass(candidate, Path):
+                return candidate(value)
+            if issubclass(candidate, Enum):
+                return candidate[value]
+    return value
+
+
 def source_file(plugin: Callable[..., Any]) -> Path:
     """The file a plug-in was written in. UsageError where there is none, as in a notebook's cell."""
     try:

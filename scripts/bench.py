@@ -31,7 +31,7 @@ from dafw.backbones.published import published
 from dafw.classifier import Classifier
 from dafw.domain import Domain, Table
 from dafw.evidence import cheap_validators, evidence_of, validate
-from dafw.frozen import FrozenBackbone
+from dafw.frozen import FrozenBackbone, FrozenNetwork
 from dafw.layers import ganin_ramp, reverse_gradient
 from dafw.methods.dann import DANN
 from dafw.pair import Pair, Protocol
@@ -133,16 +133,16 @@ def bench_frozen() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         cache.folder = lambda *_: Path(folder)  # an empty cache
-        weights, weak = frozen.fingerprint(network), augment.views("image")["weak"]
+        known, weak = FrozenNetwork.of(network), augment.views("image")["weak"]
 
         def convert(table: Table) -> Table:
-            return frozen.features_of(table, network, weights, 1, weak, False, lambda _: None)
+            return frozen.features_of(table, known, 1, weak, False, lambda _: None)
 
         domains = [frozen.encoded(d, convert) for d in (pair.sources[0], pair.target)]
         views = augment.views("features")
         cached = Pair(domains[:1], domains[1], Setting.UNSUPERVISED, 0, Protocol(), views, torch.device("cpu"))
         reference = cached.source_train.inputs
-        method = DANN(Classifier(FrozenBackbone(network, reference, 1280), 10, 128, 0.3))
+        method = DANN(Classifier(FrozenBackbone(known, reference, 1280), 10, 128, 0.3))
         ours(cached, method, steps=steps)()
     whole = time.perf_counter() - began
     optimizer = make_optimizer(method, training(steps))

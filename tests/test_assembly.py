@@ -8,7 +8,7 @@ import pytest
 import test_registry
 import torch
 
-from dafw import assembly
+from dafw import assembly, networks
 from dafw.assembly import (
     Start,
     build_classifier,
@@ -65,7 +65,7 @@ p_one.calls = p_two.calls = calls
 @pytest.fixture(autouse=True)
 def plugins(write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """Two made data sets, and every call of theirs; nothing is remembered from other tests."""
-    for module, name in ((assembly, "_domains"), (assembly, "_networks"), (image, "_resized")):
+    for module, name in ((assembly, "_domains"), (networks, "_networks"), (image, "_resized")):
         monkeypatch.setattr(module, name, {})
     monkeypatch.setenv("DAFW_CACHE", str(tmp_path / "cache"))
     load_plugin(write("plugins.py", PLUGINS.format(seed=1)))
@@ -248,7 +248,7 @@ def test_published_weights_are_asked_for_and_move_slowly(monkeypatch):
         asked.append(pretrained)
         return backbone("convnet")(shape, False, width=width)
 
-    monkeypatch.setattr(assembly, "backbone", {"convnet": network}.get)
+    monkeypatch.setattr(networks, "backbone", {"convnet": network}.get)
     model = build_classifier(replace(given, init="imagenet"), pair, None, None)
     assert asked == [True]
     assert model.pretrained == {n for n, _ in model.named_parameters() if n.startswith("backbone.")}

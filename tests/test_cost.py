@@ -16,7 +16,7 @@ from dafw.answering import Answering, finished
 from dafw.backbones.convnet import ConvNet
 from dafw.classifier import Classifier
 from dafw.errors import UsageError
-from dafw.frozen import FrozenBackbone
+from dafw.frozen import FrozenBackbone, FrozenNetwork
 from dafw.methods.dann import DANN
 from dafw.methods.mcd import MCD
 from dafw.methods.source_only import SourceOnly
@@ -41,7 +41,8 @@ def test_a_classifier_by_hand(model: Classifier) -> None:
 
 def test_a_frozen_body_counts() -> None:
     body = ConvNet(1, 2).eval()
-    method = SourceOnly(Classifier(FrozenBackbone(body, torch.rand(9, 32), 32, (1, 8, 8)), 3, feature_dim=8))
+    held = FrozenBackbone(FrozenNetwork.of(body), torch.rand(9, 32), 32, (1, 8, 8))
+    method = SourceOnly(Classifier(held, 3, feature_dim=8))
     network = Answering(method, EXAMPLE)
     assert cost.multiply_accumulates(network, EXAMPLE) == BODY + 32 * 8 + 8 * 3
     assert pruning.size(network) == WEIGHTS + NORMS + HEADS

@@ -13,7 +13,7 @@ from dafw import augment, frozen
 from dafw.backbones.convnet import ConvNet
 from dafw.classifier import Classifier
 from dafw.domain import Domain, Table
-from dafw.frozen import FrozenBackbone, encode, encoded, features_of, fingerprint
+from dafw.frozen import FrozenBackbone, FrozenNetwork, encode, encoded, features_of, fingerprint
 
 WEAK = augment.views("image")["weak"]
 
@@ -42,7 +42,7 @@ def table(count: int = 150, seed: int = 0) -> Table:
 
 def features(given: Table, by: nn.Module, views: int = 1, flip: bool = False, notes: list[str] | None = None) -> Table:
     noted = [] if notes is None else notes
-    return features_of(given, by, fingerprint(by), views, WEAK, flip, noted.append)
+    return features_of(given, FrozenNetwork.of(by), views, WEAK, flip, noted.append)
 
 
 # ---- features
@@ -83,11 +83,10 @@ def test_features_are_computed_once_and_found_on_disk(cache_folder):
     assert notes == [f"features of 150 examples, computed once: {file}"]
     assert np.array_equal(np.load(file, allow_pickle=False), first.inputs.numpy())
 
-    class Silent(nn.Module):
-        def forward(self, inputs: Tensor) -> Tensor:
-            raise AssertionError("computed again")
+    def made_again() -> nn.Module:
+        raise AssertionError("made again")
 
-    again = features_of(given, Silent(), fingerprint(by), 1, WEAK, False, notes.append)
+    again = features_of(given, FrozenNetwork(fingerprint(by), made_again), 1, WEAK, False, notes.append)
     assert torch.equal(again.inputs, first.inputs)
     assert len(notes) == 1
 
@@ -175,7 +174,7 @@ def test_networks_of_the_same_weights_and_another_stride_are_not_the_same():
 def body(**changed: Any) -> tuple[FrozenBackbone, ConvNet, Tensor]:
     by, given = network(), table(**changed)
     source = features(given, by).inputs[:, 0]
-    return FrozenBackbone(by, source, 32, (1, 16, 16)), by, source
+    return FrozenBackbone(FrozenNetwork.of(by), source, 32, (1, 16, 16)), by, source
 
 
 def varied(features: Tensor) -> Tensor:
@@ -205,7 +204,7 @@ def test_any_features_are_standardised_by_the_sources_moments():
 def test_a_feature_that_the_source_does_not_vary_in_is_not_blown_up():
     source = torch.rand(50, 4)
     source[:, 2] = 0.0  # a unit that no source image excites
-    backbone = FrozenBackbone(network(), source, 4, (1, 16, 16))
+    backbone = FrozenBackbone(FrozenNetwork.of(network()), source, 4, (1, 16, 16))
     assert backbone(torch.full((1, 4), 0.3))[0, 2].abs() < 100
 
 
@@ -230,7 +229,7 @@ def test_the_network_is_neither_trained_nor_saved():
 
 def test_the_moments_are_taken_from_a_saved_run():
     backbone, by, source = body()
-    empty = FrozenBackbone(by, None, 32, (1, 16, 16))
+    empty = FrozenBackbone(FrozenNetwork.of(by), None, 32, (1, 16, 16))
     assert torch.equal(empty(source), source)
     empty.load_state_dict(backbone.state_dict())
     assert torch.equal(empty(source), backbone(source))

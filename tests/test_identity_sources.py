@@ -10,8 +10,8 @@ from test_identity import config, hashed, in_node
 
 from dafw import identity, registry
 from dafw.config import Config
-from dafw.identity import source_hash
 from dafw.registry import METHODS
+from dafw.sources import source_hash
 
 write, surroundings = test_registry.write, whole.surroundings  # fixtures
 

@@ -1,8 +1,9 @@
-"""What a run costs with the runs it starts from."""
+"""What a run costs, and with the runs it starts from."""
 
 from pathlib import Path
 
 import pytest
+from whole import command, words
 
 from dafw.backbones.convnet import ConvNet
 from dafw.classifier import Classifier
@@ -26,6 +27,29 @@ def test_a_run_that_two_others_start_from_costs_once(tmp_path: Path) -> None:
     start = made(tmp_path / "start", 0.5, 2.5, [init.folder])
     assert Dependencies(init, start).seconds == 2.5
     assert Dependencies(None, start).seconds == 2.5
+
+
+WATCHING = """
+import sys
+from dafw import Method, Setting, register_method
+
+@register_method
+class Watching(Method):
+    setting = Setting.SOURCE_ONLY
+
+    def losses(self, batch, progress):
+        if progress.step == 0:
+            print("imported before the first step:", "sklearn.cluster" in sys.modules)
+        return {"classification": self.model(batch.source.inputs).logits.logsumexp(1).mean()}
+"""
+
+
+def test_what_an_evaluation_imports_is_not_in_the_seconds_of_the_first_run(tmp_path: Path) -> None:
+    (tmp_path / "watching.py").write_text(WATCHING)
+    keys = {"plugins": [tmp_path / "watching.py"], "src": "synth", "tgt": "digits", "out": tmp_path / "runs"}
+    told = command("dafw.run", *words(method="watching", **keys), cwd=tmp_path)
+    assert told.code == 0, told.err
+    assert "imported before the first step: True" in told.out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 import whole
 from PIL import Image
-from whole import checkpoint, measured, run_in, weights, words
+from whole import checkpoint, command, measured, run_in, weights, words
 
 import dafw
 from dafw.record import Record
@@ -69,6 +69,22 @@ def test_a_frozen_run_learns_and_answers_to_tokens(pair: dict[str, Any], out: Pa
     inputs, _ = transformer.tokens(texts, model=str(pair["backbone.model"]), length=128)
     found = predicted(record, inputs[torch.from_numpy(saved["index"])])
     np.testing.assert_allclose(found.numpy(), saved["probabilities"], atol=1e-4)
+
+
+def test_another_process_on_cached_features_loads_neither_network_nor_tokeniser(
+    pair: dict[str, Any], tmp_path: Path
+) -> None:
+    frozen = {**pair, "backbone.frozen": True, "train.batch_size": 8, "out": tmp_path / "runs"}
+
+    def imported(method: str) -> tuple[bool, bool]:
+        cache = {"DAFW_CACHE": str(tmp_path / "cache"), "PYTHONPROFILEIMPORTTIME": "1"}
+        told = command("dafw.run", *words(method=method, **frozen), cwd=tmp_path, **cache)
+        assert told.code == 0, told.err[-2000:]
+        return "transformers." in told.err, "computed once" in told.out
+
+    assert imported("source_only") == (True, True)
+    assert imported("dann") == (False, False)
+    assert imported("source_only") == (False, False)  # found again
 
 
 @pytest.mark.parametrize("method", ["source_only", "dann", "simclr", "shot", "finetune"])

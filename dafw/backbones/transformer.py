@@ -146,6 +146,12 @@ def tokens(texts: Sequence[str], *, model: str, length: int, **_: Any) -> tuple[
     return inputs, sum(bool(text.overflowing) for text in found)
 
 
+def files(*, model: str, **_: Any) -> list[Path]:
+    """The files that a model's network and its tokens are read from; while they stay as they are, both are known."""
+    folder = folder_of(model)
+    return sorted(file for pattern in FILES for file in folder.glob(pattern))
+
+
 def save_tokeniser(folder: Path, *, model: str, **_: Any) -> None:
     """Leave the files of the model's tokeniser in a folder, as transformers and tokenizers read them."""
     with quiet():
@@ -153,6 +159,7 @@ def save_tokeniser(folder: Path, *, model: str, **_: Any) -> None:
 
 
 transformer.tokens = tokens
+transformer.files = files
 transformer.save_tokeniser = save_tokeniser
 transformer.modality = "text"
 transformer.published = True

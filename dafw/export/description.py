@@ -11,9 +11,9 @@ import torch
 
 import dafw
 import dafw.record as records
-from dafw import assembly
 from dafw.answering import Finished
 from dafw.config import PUBLISHED, backbone
+from dafw.networks import backbone_options
 from dafw.record import Record
 from dafw.registry import BACKBONES, DATASETS, Registry
 
@@ -58,7 +58,7 @@ def image_input(run: Finished) -> dict[str, Any]:
 
 
 def audio_input(run: Finished) -> dict[str, Any]:
-    rate, samples = backbone(run.config.backbone["name"]).waveform(**assembly.backbone_options(run.config))
+    rate, samples = backbone(run.config.backbone["name"]).waveform(**backbone_options(run.config))
     return {
         "type": "float32",
         "shape": ["batch", samples],
@@ -132,7 +132,7 @@ def store_tokeniser(run: Finished, folder: Path) -> None:
     save = _saves_tokeniser(run)
     if save is not None:
         (folder / TOKENISER).mkdir()
-        save(folder / TOKENISER, **assembly.backbone_options(run.config))
+        save(folder / TOKENISER, **backbone_options(run.config))
 
 
 def files_there(out: Path, described: Mapping[str, Any]) -> dict[str, Any]:

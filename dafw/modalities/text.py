@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dafw import cache
 from dafw.cache import remembered
 from dafw.domain import Domain, Table
 from dafw.errors import UsageError
 from dafw.modalities import Fitted
+from dafw.sources import reading_hash
 
 
 class Tokens(NamedTuple):
@@ -22,6 +25,15 @@ class Tokens(NamedTuple):
 
     inputs: Tensor
     cut: int
+
+    @classmethod
+    def read(cls, file: Path) -> Tokens:
+        with np.load(file, allow_pickle=False) as saved:
+            return cls(torch.from_numpy(saved["inputs"]), int(saved["cut"]))
+
+    def write(self, file: Path) -> None:
+        with cache.written_whole(file) as temporary, temporary.open("wb") as opened:
+            np.savez_compressed(opened, inputs=self.inputs.numpy(), cut=self.cut)
 
 
 _tokenised: dict[Any, Tokens] = {}
@@ -57,8 +69,19 @@ def said(shape: tuple[int, ...]) -> dict[str, str]:
 
 def _tokens(table: Table, network: Callable[..., Any], options: Mapping[str, Any]) -> Tokens:
     tokens: Callable[..., Any] = network.tokens  # type: ignore[attr-defined]
-    key = (table.fingerprint, network, repr(sorted(options.items())))
-    return remembered(_tokenised, key, lambda: Tokens(*tokens(texts_of(table.inputs), **options)), most=12)
+    reading = reading_hash(network, options)
+    file = None if reading is None else cache.folder("tokens") / f"{reading}-{table.fingerprint}.npz"
+
+    def made() -> Tokens:
+        if file is not None and file.exists():
+            return Tokens.read(file)
+        found = Tokens(*tokens(texts_of(table.inputs), **options))
+        if file is not None:
+            found.write(file)
+        return found
+
+    key = (table.fingerprint, network, reading, repr(sorted(options.items())))
+    return remembered(_tokenised, key, made, most=12)
 
 
 def _with_tokens(domain: Domain, parts: Sequence[Tokens], longest: int, notes: list[str]) -> Domain:

@@ -15,8 +15,8 @@ import torch
 from dafw import assembly, cache
 from dafw.config import Config, backbone, config_of, dataset
 from dafw.errors import UsageError
-from dafw.identity import plugin_hash, source_hash
 from dafw.registry import METHODS, VALIDATORS
+from dafw.sources import plugin_hash, source_hash
 
 NOT_READ = {"download", "validation", "transductive", "labels_per_class"}  # what a data set is not asked for
 MOST_FILES = 20_000  # of a data set: more are not looked at one by one, and its examples are read anew instead

@@ -13,7 +13,7 @@ import dafw
 from dafw.backbones.convnet import ConvNet
 from dafw.classifier import Classifier
 from dafw.errors import UsageError
-from dafw.frozen import FrozenBackbone
+from dafw.frozen import FrozenBackbone, FrozenNetwork
 from dafw.methods.source_probe import SourceProbe
 from dafw.pair import Data
 from dafw.registry import METHODS
@@ -77,9 +77,8 @@ def test_a_frozen_backbone_answers_features_and_images_alike():
     network = ConvNet(1, 4).eval()
     source = made_images()
     cached = network(source.inputs.float() / 255).detach()
-    model = Classifier(
-        FrozenBackbone(network, cached, network.features, tuple(source.inputs.shape[1:])), 3, feature_dim=8
-    )
+    body = FrozenBackbone(FrozenNetwork.of(network), cached, network.features, tuple(source.inputs.shape[1:]))
+    model = Classifier(body, 3, feature_dim=8)
     method = probed(model, Rows(cached, source.labels))
     assert method.model.head.in_features == network.features
     torch.testing.assert_close(method.predict(source.inputs).logits, method.predict(cached).logits)

@@ -15,9 +15,10 @@ from PIL import Image
 
 from dafw.assembly import load_domains
 from dafw.config import Config, default_method, plain_node
-from dafw.identity import hash_of, plugin_hash, source_hash
+from dafw.identity import hash_of
 from dafw.registry import BACKBONES, DATASETS, METHODS
 from dafw.report.leaderboard import Board, Group, Row
+from dafw.sources import plugin_hash, source_hash
 from dafw.store import as_typed
 
 HOSTILE = "<script>alert(1)</script>"
