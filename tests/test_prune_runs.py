@@ -105,8 +105,8 @@ def test_a_run_that_starts_from_a_pruned_one_is_as_small_and_is_pruned_no_more(f
     assert channels(again) == [2, 2, 4, 4, 8]
     assert same({n: weights(again)[n] for n in kernels}, {n: weights(small)[n] for n in kernels}, atol=1e-7)
     features = measured(**keys, method="dann", init=small.folder, **{"backbone.frozen": True})
-    loaded, (network,) = dafw.load(features.folder), dafw.load(features.folder).model.backbone._network
-    assert network.layers[0].out_channels == 2
+    loaded = dafw.load(features.folder)
+    assert loaded.model.backbone.network.layers[0].out_channels == 2
     assert loaded.model.pruned_from is None  # what it trains is whole
     with pytest.raises(UsageError, match="the weights do not fit this network"):
         measured(**{**keys, "backbone.width": 8}, method="mcc", init=small.folder)
