@@ -170,7 +170,7 @@ def input_pair(config: Config) -> Pair:
     return build_pair(replace(config, backbone={**config.backbone, "frozen": False}), None, lambda _: None)[1]
 
 
-# ---- networks
+# ---- classifier and method
 
 
 def build_classifier(config: Config, pair: Pair, network: FrozenNetwork | None, start: Start | None) -> Classifier:

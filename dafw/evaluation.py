@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 LEVEL = 0.05
 NO_ROOM = "the upper reference is not clearly above the lower one"
@@ -45,8 +46,6 @@ def mcnemar(first_correct: Array, second_correct: Array) -> float:
     only_second = int((~first_correct & second_correct).sum())
     if only_first + only_second == 0:
         return 1.0
-    from scipy import stats  # slow to import
-
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 

@@ -67,20 +67,24 @@ def frozen_network(config: Config, shape: tuple[int, ...], init: Start | None) -
         prefix = "backbone."
         state = {k[len(prefix) :]: v for k, v in init.state.items() if k.startswith(prefix)}
         return FrozenNetwork.of(_seeded_network(config, shape, state, init.pruned_from))
-    seed = config.seed if config.init == "random" else 0
     own = json.dumps([config.backbone, stamps(backbone_options(config).values())], sort_keys=True, default=str)
     make = partial(_seeded_network, config, shape, {})
     known = _known(config, shape)
-    key = (own, known, config.init, shape, seed, config.device)
+    key = (own, known, config.init, shape, _seed(config), config.device)
     return remembered(_networks, key, lambda: _noted(known, make))
 
 
 def _known(config: Config, shape: tuple[int, ...]) -> Path | None:
     """The file that holds the hash of a published network, for a backbone that says what it reads."""
-    reading = reading_hash(backbone(config.backbone["name"]), backbone_options(config))
-    if reading is None or config.init not in PUBLISHED:
+    if config.init not in PUBLISHED:  # its files need not be there
         return None
-    return cache.folder("networks") / f"{reading}-{'x'.join(map(str, shape))}.txt"
+    reading = reading_hash(backbone(config.backbone["name"]), backbone_options(config))
+    return None if reading is None else cache.folder("networks") / f"{reading}-{'x'.join(map(str, shape))}.txt"
+
+
+def _seed(config: Config) -> int:
+    """What a frozen network is drawn by: a published one is the same for every run, with parts no weights fill too."""
+    return config.seed if config.init == "random" else 0
 
 
 def _noted(known: Path | None, make: Callable[[], nn.Module]) -> FrozenNetwork:
@@ -100,7 +104,7 @@ def _seeded_network(
 ) -> nn.Module:
     """state: another run's weights, empty for those that the config names."""
     with torch.random.fork_rng(devices=[]):  # it may be made in the middle of something that draws
-        torch.manual_seed(mixed_seed(config.seed, "model"))
+        torch.manual_seed(mixed_seed(_seed(config), "model"))
         network = bare_network(config, shape, config.init in PUBLISHED and not state).eval().requires_grad_(False)
     if state:
         if pruned_from is not None:

@@ -174,6 +174,10 @@ def test_one_that_names_no_files_is_made_in_every_process(given: Config, nothing
 
 
 def test_a_random_one_is_drawn_in_every_process(given: Config, nothing_known: Callable[[], None]) -> None:
+    def without_weights(**_: Any) -> list[Path]:
+        raise UsageError("its weights are not installed")
+
+    BACKBONES.get("projection").files = without_weights  # type: ignore[attr-defined]
     given = replace(given, init="random")
     first = frozen_network(given, SHAPE, None)
     nothing_known()
@@ -181,6 +185,22 @@ def test_a_random_one_is_drawn_in_every_process(given: Config, nothing_known: Ca
     assert BACKBONES.get("projection").made == [False, False]  # type: ignore[attr-defined]
     assert again.weights == first.weights
     assert frozen_network(replace(given, seed=1), SHAPE, None).weights != first.weights
+
+
+def test_a_part_that_no_weights_fill_is_the_same_for_every_seed(
+    given: Config, nothing_known: Callable[[], None]
+) -> None:
+    """Else the hash noted by one run would not be that of the next run's network."""
+    file = Path(given.plugins[0])
+    file.write_text(
+        NAMED.replace("        self.weight =", "        self.rest = nn.Linear(2, 2)\n        self.weight =")
+    )
+    load_plugin(file)
+    first = frozen_network(given, SHAPE, None)
+    nothing_known()
+    again = frozen_network(replace(given, seed=1), SHAPE, None)
+    assert again.weights == first.weights
+    assert torch.equal(again.network.rest.weight, first.network.rest.weight)  # type: ignore[union-attr,arg-type]
 
 
 def test_a_file_that_changed_behind_its_time_is_told(given: Config, nothing_known: Callable[[], None]) -> None:

@@ -55,10 +55,11 @@ def fitted(
             f"image_size={image_size}: these domains hold text; leave it out, or say how many tokens are read, "
             "as in backbone.length=64"
         )
+    reading = reading_hash(network, options)
     made: list[tuple[Domain, list[Tokens]]] = []
     for domain in domains:
         tables = [table for table in (domain.train, domain.test) if table is not None]
-        made.append((domain, [_tokens(table, network, options) for table in tables]))
+        made.append((domain, [_tokens(table, network, options, reading) for table in tables]))
     longest = max(part.inputs.shape[2] for _, parts in made for part in parts)
     return Fitted(None, (2, longest), [_with_tokens(domain, parts, longest, notes) for domain, parts in made])
 
@@ -67,9 +68,9 @@ def said(shape: tuple[int, ...]) -> dict[str, str]:
     return {"input": f"{shape[1]} tokens"}
 
 
-def _tokens(table: Table, network: Callable[..., Any], options: Mapping[str, Any]) -> Tokens:
+def _tokens(table: Table, network: Callable[..., Any], options: Mapping[str, Any], reading: str | None) -> Tokens:
+    """reading: the `reading_hash` of the backbone; without one nothing is kept between processes."""
     tokens: Callable[..., Any] = network.tokens  # type: ignore[attr-defined]
-    reading = reading_hash(network, options)
     file = None if reading is None else cache.folder("tokens") / f"{reading}-{table.fingerprint}.npz"
 
     def made() -> Tokens:
